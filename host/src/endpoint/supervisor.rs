@@ -1,0 +1,1 @@
+//! One supervisor an endpoint.

@@ -1,0 +1,9 @@
+//! The Mediation Engine: a gateway between web clients and event brokers.
+//!
+//! - [`config`] the configuration
+//! - [`endpoint`] broker connections
+//! - [`event`] the unit that travels
+
+pub mod config;
+pub mod endpoint;
+pub mod event;
