@@ -1,0 +1,56 @@
+#!/usr/bin/env bash
+# Runs the checks and tests, each step with its seconds, and ends with the slowest tests. Called by the Makefile.
+#
+#   test.sh quick | all | soak [FILTER]
+#
+# Environment: MEDIATION_CACHE, CARGO_TARGET_DIR (set by the Makefile).
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+export MEDIATION_CACHE=${MEDIATION_CACHE:-$HOME/.cache/mediation-engine}
+export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$MEDIATION_CACHE/target}
+export RUST_BACKTRACE=${RUST_BACKTRACE:-1}
+mode=${1:?quick, all or soak}
+filter=${2:-}
+times=$(mktemp)
+trap 'rm -f "$times"' EXIT
+steps=()
+
+step() { # <name> <command...>
+  local name=$1 start=$SECONDS
+  shift
+  echo "==> $name"
+  if ! "$@"; then
+    echo "==> $name FAILED after $((SECONDS - start)) s: $*" >&2
+    exit 1
+  fi
+  steps+=("$(printf '%5d s  %s' $((SECONDS - start)) "$name")")
+}
+
+suite() {
+  local soak=()
+  [ "$mode" != soak ] || soak=(MEDIATION_SOAK=1)
+  env "${soak[@]}" MEDIATION_TEST_TIMES="$times" MEDIATION_ENGINE="$CARGO_TARGET_DIR/debug/mediation-engine" \
+    cargo test -q -p mediation-tests --test suite -- --test-threads 4 ${filter:+"$filter"}
+}
+
+step "format" cargo fmt --all --check
+step "lints" cargo clippy -q --workspace --all-targets -- -D warnings
+case $mode in
+quick) step "unit and property tests" cargo test -q --workspace --exclude mediation-tests ;;
+all | soak)
+  step "licenses, bans, sources" "$MEDIATION_CACHE/tools/bin/cargo-deny" --log-level warn check licenses bans sources
+  [ "$mode" = all ] || export PROPTEST_CASES=${PROPTEST_CASES:-100000}
+  step "unit and property tests" cargo test -q --workspace --exclude mediation-tests
+  step "build the engine" cargo build -q -p mediation-engine
+  step "conformance and end-to-end tests" suite
+  ;;
+*) echo "test.sh: $mode? quick, all or soak" >&2; exit 2 ;;
+esac
+
+if [ -s "$times" ]; then
+  echo "==> slowest tests (seconds)"
+  sort -rn "$times" | head -n 15
+fi
+echo "==> steps"
+printf '%s\n' "${steps[@]}"
+echo "==> all passed in $((SECONDS / 60)) min $((SECONDS % 60)) s"
