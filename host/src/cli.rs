@@ -118,7 +118,9 @@ fn run(options: &RunOptions) -> io::Result<ExitCode> {
     });
     // A client library that does not let go must not keep the process.
     runtime.shutdown_timeout(Duration::from_millis(100));
-    log.flush(Duration::from_millis(500));
+    if !log.flush(Duration::from_millis(500)) {
+        writeln!(io::stderr(), "mediation-engine: the end of the engine log was not written")?;
+    }
     code
 }
 

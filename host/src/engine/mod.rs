@@ -115,7 +115,7 @@ impl Engine {
         for (config, bound) in self.config.entrypoints.iter().zip(&mut bound) {
             let name: Arc<str> = config.name.as_str().into();
             addresses.push(format!("{name}={}", bound.address()));
-            let metrics = self.metrics.listener(&name, config.kind.as_str());
+            let metrics = self.metrics.listener(&name, config.kind.name());
             let context = Arc::new(Context {
                 name: name.clone(),
                 config: config.clone(),

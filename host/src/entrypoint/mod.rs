@@ -194,7 +194,7 @@ fn resume_of(headers: &HeaderMap, uri: &Uri) -> Result<Option<ResumeToken>, Erro
 fn check_receipt(route: &Route, can: Receipt, remedy: &str) -> Result<(), Error> {
     match route.config.receipt {
         Some(least) if route.config.delivery_guarantee == Guarantee::AtLeastOnce && can < least => {
-            Err(Error::receipt_required(format!("route {:?} takes no receipt below {}: {remedy}", route.name, least.as_str())))
+            Err(Error::receipt_required(format!("route {:?} takes no receipt below {}: {remedy}", route.name, least.name())))
         }
         _ => Ok(()),
     }

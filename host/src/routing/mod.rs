@@ -103,9 +103,9 @@ impl Table {
                     "entrypoint": &*route.entrypoint,
                     "endpoint": &*route.endpoint.name,
                     "endpoint_state": route.endpoint.status.state().to_string(),
-                    "direction": format!("{:?}", route.config.direction).to_lowercase(),
+                    "direction": route.config.direction.name(),
                     "path": route.config.matches.path,
-                    "delivery_guarantee": route.config.delivery_guarantee.as_str(),
+                    "delivery_guarantee": route.config.delivery_guarantee.name(),
                     "channel_size": route.config.channel_size,
                     "durable": route.config.durable,
                 })

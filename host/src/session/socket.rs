@@ -202,7 +202,9 @@ impl Socket {
 
 #[allow(unsafe_code, reason = "nix's own macro for a socket option that nix does not name")]
 mod option {
-    nix::sockopt_impl!(
+    use nix::{getsockopt_impl, libc, sockopt_impl};
+
+    sockopt_impl!(
         /// The kernel's view of a TCP connection, see tcp(7).
         TcpInfo, GetOnly, libc::IPPROTO_TCP, libc::TCP_INFO, libc::tcp_info
     );

@@ -370,15 +370,15 @@ impl WsSession {
     // --- upstream ----------------------------------------------------------------------------------------------------
 
     fn poll_up(&mut self, cx: &mut TaskContext<'_>) -> bool {
-        let Some(up) = &mut self.up else { return false };
         let mut moved = false;
-        while let Poll::Ready(outcome) = up.poll(cx) {
+        let may_read = loop {
+            let Some(up) = &mut self.up else { return false };
+            match up.poll(cx) {
+                Poll::Ready(outcome) => self.outcome(outcome),
+                Poll::Pending => break up.may_read(),
+            }
             moved = true;
-            self.outcome(outcome);
-            let Some(rest) = &mut self.up else { return true };
-            up = rest;
-        }
-        let may_read = up.may_read();
+        };
         if may_read
             && let Some((reference, id)) = self.accepting.take()
         {
