@@ -82,6 +82,7 @@ impl Place {
 }
 
 struct Reader<'a> {
+    text: &'a str,
     parser: Parser<'a, StrInput<'a>>,
     env: Env<'a>,
     tree: Tree,
@@ -93,9 +94,15 @@ struct Reader<'a> {
 type Stop = (usize, String);
 
 /// Reads a file.
-pub(super) fn read(text: &str, env: Env<'_>) -> Tree {
-    let mut reader =
-        Reader { parser: Parser::new_from_str(text), env, tree: Tree::default(), anchors: HashMap::new(), nodes: 0 };
+pub(super) fn read<'a>(text: &'a str, env: Env<'a>) -> Tree {
+    let mut reader = Reader {
+        text,
+        parser: Parser::new_from_str(text),
+        env,
+        tree: Tree::default(),
+        anchors: HashMap::new(),
+        nodes: 0,
+    };
     match reader.document() {
         Ok(value) => reader.tree.value = value,
         Err(stop) => reader.tree.broken = Some(stop),
@@ -107,7 +114,12 @@ impl<'a> Reader<'a> {
     fn next(&mut self) -> Result<(Event<'a>, Span), Stop> {
         match self.parser.next_event() {
             Some(Ok(found)) => Ok(found),
-            Some(Err(error)) => Err((error.marker().line(), format!("not valid YAML: {}", error.info()))),
+            Some(Err(error)) => {
+                let line = error.marker().line();
+                let variable = self.text.lines().nth(line.saturating_sub(1)).is_some_and(|line| line.contains("${"));
+                let remedy = if variable { "; inside { } and [ ] write \"${...}\" in quotes" } else { "" };
+                Err((line, format!("not valid YAML: {}{remedy}", error.info())))
+            }
             None => Ok((Event::StreamEnd, Span::default())),
         }
     }
