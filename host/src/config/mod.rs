@@ -42,7 +42,7 @@ pub use types::{
 pub use words::{Direction, EntrypointKind, Frames, Guarantee, OnBrokerLoss, Receipt, Start};
 
 use problem::Finding;
-use yaml::Lines;
+use yaml::{Expanded, Lines};
 
 /// A configuration that may be used.
 #[derive(Debug, Clone)]
@@ -86,6 +86,7 @@ pub fn parse(text: &str, file: &str, env: &dyn Fn(&str) -> Option<String>) -> Re
     merge(&mut found, more);
     merge(&mut found, check::check(&draft));
     if !found.is_empty() {
+        found.iter_mut().for_each(|one| hide(one, tree.expanded.values()));
         return Err(Errors(placed(found, file, &tree.lines)));
     }
     let warnings = placed(advice::advice(&draft), file, &tree.lines);
@@ -100,6 +101,13 @@ fn merge(found: &mut Vec<Finding>, more: Vec<Finding>) {
     };
     let fresh = |path: &str| !refused.iter().any(|other| under(other, path) || under(path, other));
     found.extend(more.into_iter().filter(|one| fresh(&one.path)));
+}
+
+/// A value that came out of the environment may be a secret in the wrong place: its source text stands for it.
+fn hide<'a>(finding: &mut Finding, expanded: impl IntoIterator<Item = &'a Expanded>) {
+    for one in expanded.into_iter().filter(|one| one.path == finding.path) {
+        finding.text = finding.text.replacen(&format!("{:?}", one.value), &format!("{:?}", one.source), 1);
+    }
 }
 
 /// Gives findings their file and line, and the file's order.

@@ -35,6 +35,10 @@ impl Lines {
 /// A scalar that held variables.
 #[derive(Debug, Clone)]
 pub(super) struct Expanded {
+    /// Its path, as messages have it.
+    pub(super) path: String,
+    /// What it became; no message shows it.
+    pub(super) value: String,
     /// As the file has it: what messages show instead of the value.
     pub(super) source: String,
     /// The other way to type it (text or number), for when the schema wants that one.
@@ -214,7 +218,9 @@ impl<'a> Reader<'a> {
                 };
                 let (value, other) = if plain { (as_typed, as_text) } else { (as_text, as_typed) };
                 let source = text.to_owned();
-                self.tree.expanded.insert(place.pointer.clone(), Expanded { source, other });
+                self.tree
+                    .expanded
+                    .insert(place.pointer.clone(), Expanded { path: place.path.clone(), value: new, source, other });
                 value
             }
             Err(fault) => {
