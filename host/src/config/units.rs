@@ -81,7 +81,7 @@ pub(super) fn show_duration(value: Option<Duration>) -> String {
 /// A size as the configuration writes it, in the largest binary unit that divides it.
 pub(super) fn show_size(value: usize) -> String {
     for (unit, shift) in [("GiB", 30), ("MiB", 20), ("KiB", 10)] {
-        if value > 0 && value % (1_usize << shift) == 0 {
+        if value > 0 && value.is_multiple_of(1_usize << shift) {
             return format!("{}{unit}", value >> shift);
         }
     }

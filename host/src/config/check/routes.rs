@@ -38,12 +38,11 @@ fn ends(place: &str, draft: &Draft, route: &Route, out: &mut Vec<Finding>) {
         (_, Some(Party::Entrypoint(_))) if up => {
             push("direction", "the target is an entrypoint; write downstream, or swap source and target".to_owned());
         }
-        (Some(Party::Entrypoint(one)), _) if up => match one.kind {
-            Some(kind @ (EntrypointKind::Sse | EntrypointKind::HttpGet)) => {
-                push("direction", one_way(kind, "downstream"))
+        (Some(Party::Entrypoint(one)), _) if up => {
+            if let Some(kind @ (EntrypointKind::Sse | EntrypointKind::HttpGet)) = one.kind {
+                push("direction", one_way(kind, "downstream"));
             }
-            _ => {}
-        },
+        }
         (_, Some(Party::Entrypoint(one))) if down && one.kind == Some(EntrypointKind::HttpPost) => {
             push("direction", one_way(EntrypointKind::HttpPost, "upstream"));
         }
