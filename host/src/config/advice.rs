@@ -2,7 +2,7 @@
 //! effect where they stand. `check` prints it and the engine logs it at start.
 
 use super::draft::{Draft, Party, Settings};
-use super::file::Route;
+use super::file_route::Route;
 use super::problem::Finding;
 use super::words::{Direction, EndpointType, EntrypointKind, Guarantee, Sharing};
 

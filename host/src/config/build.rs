@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::draft::{Draft, Settings, route_name};
 use super::file;
 use super::file_endpoint;
+use super::file_route;
 use super::types::{
     Admin, Config, Endpoint, EndpointKind, Entrypoint, Kafka, KeyFrom, Match, Memory, Opaque, PacketLog, Route, Sasl,
     Secret, Tls,
@@ -153,7 +154,7 @@ fn kafka(one: &file_endpoint::Kafka) -> Option<Kafka> {
 }
 
 /// A match as it is compared: header names have no case.
-pub(super) fn matches(one: &file::Match) -> Match {
+pub(super) fn matches(one: &file_route::Match) -> Match {
     Match {
         path: one.path.clone(),
         header: one.header.iter().map(|(name, value)| (name.to_ascii_lowercase(), value.clone())).collect(),
@@ -161,7 +162,7 @@ pub(super) fn matches(one: &file::Match) -> Match {
     }
 }
 
-fn route(draft: &Draft, one: &file::Route) -> Option<Route> {
+fn route(draft: &Draft, one: &file_route::Route) -> Option<Route> {
     let bridge = draft.bridge(one);
     let holds = bridge || draft.kind(one) == Some(EntrypointKind::Sse);
     let shared = one.subscription == Some(Sharing::Shared);

@@ -3,8 +3,9 @@
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
-use super::file::{Endpoint, Entrypoint, File, Route};
+use super::file::{Endpoint, Entrypoint, File};
 use super::file_endpoint::{Kafka, Memory};
+use super::file_route::Route;
 use super::problem::Finding;
 use super::words::{EndpointType, EntrypointKind};
 
@@ -13,6 +14,8 @@ use super::words::{EndpointType, EntrypointKind};
 pub(super) struct Draft {
     pub(super) file: File,
     pub(super) settings: Vec<Settings>,
+    /// What earlier stages refused: it was taken out, so that its absence proves nothing.
+    refused: Vec<String>,
 }
 
 /// What an endpoint's `config` holds.
@@ -56,7 +59,7 @@ pub(super) enum Party<'a> {
 
 impl Draft {
     /// Types what is left of the value after `faults`. The findings say what did not type though the schema took it.
-    pub(super) fn new(value: Value) -> (Self, Vec<Finding>) {
+    pub(super) fn new(value: Value, found: &[Finding]) -> (Self, Vec<Finding>) {
         let mut out = Vec::new();
         let Value::Object(mut root) = value else { return (Self::default(), out) };
         let entrypoints: Vec<Entrypoint> = list(&mut root, "entrypoints", &mut out);
@@ -65,12 +68,18 @@ impl Draft {
         let rest: File = typed(Value::Object(root), "", &mut out);
         let settings =
             endpoints.iter().enumerate().map(|(index, endpoint)| settings(index, endpoint, &mut out)).collect();
-        (Self { file: File { entrypoints, endpoints, routes, ..rest }, settings }, out)
+        let refused = found.iter().map(|one| one.path.clone()).collect();
+        (Self { file: File { entrypoints, endpoints, routes, ..rest }, settings, refused }, out)
     }
 
     /// Endpoints with their settings.
     pub(super) fn endpoints(&self) -> impl Iterator<Item = (&Endpoint, &Settings)> {
         self.file.endpoints.iter().zip(&self.settings)
+    }
+
+    /// Whether something at or under the path was taken out.
+    pub(super) fn refused(&self, path: &str) -> bool {
+        self.refused.iter().any(|one| one.starts_with(path))
     }
 
     /// What a name stands for.

@@ -89,7 +89,10 @@ fn findings(error: &ValidationError<'_>, expanded: &HashMap<String, Expanded>) -
 fn unknown(error: &ValidationError<'_>, key: &str) -> String {
     let known = schema::around(error).and_then(|part| part.get("properties")).and_then(Value::as_object);
     let names: Vec<&str> = known.map(|map| map.keys().map(String::as_str).collect()).unwrap_or_default();
-    let otherwise = format!("take it out, or use one of {}", names.join(", "));
+    let otherwise = match names.len() {
+        0..=12 => format!("take it out, or use one of {}", names.join(", ")),
+        _ => "take it out; config/schema.json has the keys".to_owned(),
+    };
     format!("unknown key; {}", hint(key, names, &otherwise))
 }
 
@@ -127,9 +130,12 @@ fn text(error: &ValidationError<'_>, kind: &ValidationErrorKind, expanded: Optio
 }
 
 fn expected(error: &ValidationError<'_>, kind: &TypeKind) -> String {
-    let bytes = schema::around(error).is_some_and(|part| part.get("x-size").is_some());
-    if bytes {
-        return "a size, such as 65536 or \"64KiB\"".to_owned();
+    let has = |key| schema::around(error).is_some_and(|part| part.get(key).is_some());
+    if has("x-size") {
+        return "a size, such as 65536 or 64KiB".to_owned();
+    }
+    if has("x-duration") {
+        return "a duration with its unit, such as 30s".to_owned();
     }
     let names: Vec<String> = match kind {
         TypeKind::Single(one) => vec![one.to_string()],

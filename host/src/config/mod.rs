@@ -1,7 +1,8 @@
 //! The configuration: YAML text in, one plain [`Config`] out, or all that is wrong with it at once.
 //!
 //! The way of a file, a stage a module: `yaml` (value tree with lines, `env` expanded in its scalars), `faults` (against
-//! the JSON Schema that `schema` generates from the types of `file` and `file_endpoint`), `draft` (typed), `check` (what
+//! the JSON Schema that `schema` generates from the types of `file`, `file_route` and
+//! `file_endpoint`), `draft` (typed), `check` (what
 //! takes two places to see), `advice` (warnings), `build` (into `types`). Later stages still look at what earlier ones left
 //! whole, so that one run shows every error. [`find`] decides which file; [`report`] is what `check FILE` prints.
 //!
@@ -15,6 +16,7 @@ mod env;
 mod faults;
 mod file;
 mod file_endpoint;
+mod file_route;
 mod find;
 mod problem;
 mod report;
@@ -40,7 +42,7 @@ pub use types::{
 pub use words::{Direction, EntrypointKind, Frames, Guarantee, OnBrokerLoss, Receipt, Start};
 
 use problem::Finding;
-use yaml::Lines;
+use yaml::{Expanded, Lines};
 
 /// A configuration that may be used.
 #[derive(Debug, Clone)]
@@ -80,25 +82,32 @@ pub fn parse(text: &str, file: &str, env: &dyn Fn(&str) -> Option<String>) -> Re
         Ok(more) => merge(&mut found, more),
         Err(text) => found.push(Finding::new("", text)),
     }
-    let (draft, more) = draft::Draft::new(tree.value);
+    let (draft, more) = draft::Draft::new(tree.value, &found);
     merge(&mut found, more);
     merge(&mut found, check::check(&draft));
     if !found.is_empty() {
+        found.iter_mut().for_each(|one| hide(one, tree.expanded.values()));
         return Err(Errors(placed(found, file, &tree.lines)));
     }
     let warnings = placed(advice::advice(&draft), file, &tree.lines);
     Ok(Loaded { config: build::build(&draft), warnings })
 }
 
-/// Adds what a later stage found, except about places that an earlier one has already refused.
+/// Adds what a later stage found, except about places that an earlier one has already refused: it has not seen them.
 fn merge(found: &mut Vec<Finding>, more: Vec<Finding>) {
     let refused: Vec<String> = found.iter().map(|one| one.path.clone()).collect();
-    let within = |path: &str| {
-        refused.iter().any(|outer| {
-            path.strip_prefix(outer.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
-        })
+    let under = |outer: &str, inner: &str| {
+        inner.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
     };
-    found.extend(more.into_iter().filter(|one| !within(&one.path)));
+    let fresh = |path: &str| !refused.iter().any(|other| under(other, path) || under(path, other));
+    found.extend(more.into_iter().filter(|one| fresh(&one.path)));
+}
+
+/// A value that came out of the environment may be a secret in the wrong place: its source text stands for it.
+fn hide<'a>(finding: &mut Finding, expanded: impl IntoIterator<Item = &'a Expanded>) {
+    for one in expanded.into_iter().filter(|one| one.path == finding.path) {
+        finding.text = finding.text.replacen(&format!("{:?}", one.value), &format!("{:?}", one.source), 1);
+    }
 }
 
 /// Gives findings their file and line, and the file's order.

@@ -80,15 +80,19 @@ impl Finding {
     }
 }
 
-/// The candidate that `wrong` was probably meant to be.
+/// The candidate that `wrong` was probably meant to be: a few letters away, else one that holds it.
 pub(super) fn nearest<'a>(wrong: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let wrong = wrong.to_lowercase();
-    candidates
-        .into_iter()
-        .map(|name| (strsim::damerau_levenshtein(&wrong, &name.to_lowercase()), name))
-        .filter(|(distance, name)| *distance <= 1 + name.chars().count() / 4)
-        .min_by_key(|(distance, _)| *distance)
-        .map(|(_, name)| name)
+    // `channelSize` and `channel-size` are no typing errors in `channel_size`.
+    let bare = |text: &str| text.to_lowercase().replace(['_', '-'], "");
+    let wrong = bare(wrong);
+    let candidates: Vec<&str> = candidates.into_iter().collect();
+    let near = candidates
+        .iter()
+        .map(|name| (strsim::damerau_levenshtein(&wrong, &bare(name)), *name))
+        .filter(|(distance, name)| *distance <= 1 + name.chars().count() / 4 && *distance < wrong.chars().count())
+        .min_by_key(|(distance, _)| *distance);
+    let holds = || candidates.iter().find(|name| wrong.len() >= 4 && bare(name).contains(&wrong)).copied();
+    near.map(|(_, name)| name).or_else(holds)
 }
 
 /// `did you mean "x"?`, else `otherwise`.
@@ -109,5 +113,8 @@ mod tests {
         assert_eq!(nearest("kafka-mian", names), Some("kafka-main"));
         assert_eq!(nearest("Rabbit", names), Some("rabbit"));
         assert_eq!(nearest("solace", names), None);
+        assert_eq!(nearest("channelSize", ["channel_bytes", "channel_size"]), Some("channel_size"));
+        assert_eq!(nearest("guarantee", ["durable", "delivery_guarantee"]), Some("delivery_guarantee"));
+        assert_eq!(nearest("x", ["a", "ws"]), None);
     }
 }

@@ -71,6 +71,17 @@ fn tidy(value: &mut Value) {
                     }
                 }
             }
+            if let Some(range) = map.get("x-duration") {
+                // Some tools make `false` of `off` on the way.
+                let types = if range.get("off").is_some() { json!(["string", "boolean"]) } else { json!("string") };
+                map.insert("type".to_owned(), types);
+            }
+            let required = map.get("required").and_then(Value::as_array).cloned().unwrap_or_default();
+            for key in required.iter().filter_map(Value::as_str) {
+                let property =
+                    map.get_mut("properties").and_then(|all| all.get_mut(key)).and_then(Value::as_object_mut);
+                property.and_then(|property| property.remove("default"));
+            }
             words(map);
         }
         Value::Array(items) => items.iter_mut().for_each(tidy),

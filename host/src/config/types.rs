@@ -144,6 +144,7 @@ pub struct Endpoint {
 
 /// The kind and its own settings.
 #[derive(Debug, Clone)]
+#[expect(clippy::large_enum_variant, reason = "a handful an engine, read once; a box would only be in the way")]
 pub enum EndpointKind {
     /// Apache Kafka.
     Kafka(Kafka),

@@ -81,7 +81,7 @@ pub(super) fn show_duration(value: Option<Duration>) -> String {
 /// A size as the configuration writes it, in the largest binary unit that divides it.
 pub(super) fn show_size(value: usize) -> String {
     for (unit, shift) in [("GiB", 30), ("MiB", 20), ("KiB", 10)] {
-        if value > 0 && value % (1_usize << shift) == 0 {
+        if value > 0 && value.is_multiple_of(1_usize << shift) {
             return format!("{}{unit}", value >> shift);
         }
     }
@@ -126,7 +126,9 @@ impl TimeRange {
                 }
                 Some(_) => None,
             },
-            _ => Some(format!("expected a duration; write a number with its unit, such as \"30s\"{off}")),
+            Value::Bool(true) if self.off => Some("not a duration; write one, such as \"30s\", or off".to_owned()),
+            // `type` speaks about the rest.
+            _ => None,
         }
     }
 }
@@ -152,7 +154,8 @@ impl SizeRange {
         let found = match value {
             Value::String(text) => size(text),
             Value::Number(number) => number.as_u64().and_then(|n| usize::try_from(n).ok()),
-            _ => None,
+            // `type` speaks about the rest.
+            _ => return None,
         };
         match found {
             None => Some("not a size; write bytes or a number with its unit, such as \"64KiB\" or \"1MiB\"".to_owned()),
@@ -238,7 +241,7 @@ impl JsonSchema for Time {
         "Duration".into()
     }
 
-    // No `type`: the keyword says it better, and takes the `false` that some tools make of `off`.
+    // `schema` adds the type: it depends on whether the key may be off.
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({})
     }

@@ -35,6 +35,10 @@ impl Lines {
 /// A scalar that held variables.
 #[derive(Debug, Clone)]
 pub(super) struct Expanded {
+    /// Its path, as messages have it.
+    pub(super) path: String,
+    /// What it became; no message shows it.
+    pub(super) value: String,
     /// As the file has it: what messages show instead of the value.
     pub(super) source: String,
     /// The other way to type it (text or number), for when the schema wants that one.
@@ -82,6 +86,7 @@ impl Place {
 }
 
 struct Reader<'a> {
+    text: &'a str,
     parser: Parser<'a, StrInput<'a>>,
     env: Env<'a>,
     tree: Tree,
@@ -93,9 +98,15 @@ struct Reader<'a> {
 type Stop = (usize, String);
 
 /// Reads a file.
-pub(super) fn read(text: &str, env: Env<'_>) -> Tree {
-    let mut reader =
-        Reader { parser: Parser::new_from_str(text), env, tree: Tree::default(), anchors: HashMap::new(), nodes: 0 };
+pub(super) fn read<'a>(text: &'a str, env: Env<'a>) -> Tree {
+    let mut reader = Reader {
+        text,
+        parser: Parser::new_from_str(text),
+        env,
+        tree: Tree::default(),
+        anchors: HashMap::new(),
+        nodes: 0,
+    };
     match reader.document() {
         Ok(value) => reader.tree.value = value,
         Err(stop) => reader.tree.broken = Some(stop),
@@ -107,7 +118,12 @@ impl<'a> Reader<'a> {
     fn next(&mut self) -> Result<(Event<'a>, Span), Stop> {
         match self.parser.next_event() {
             Some(Ok(found)) => Ok(found),
-            Some(Err(error)) => Err((error.marker().line(), format!("not valid YAML: {}", error.info()))),
+            Some(Err(error)) => {
+                let line = error.marker().line();
+                let variable = self.text.lines().nth(line.saturating_sub(1)).is_some_and(|line| line.contains("${"));
+                let remedy = if variable { "; inside { } and [ ] write \"${...}\" in quotes" } else { "" };
+                Err((line, format!("not valid YAML: {}{remedy}", error.info())))
+            }
             None => Ok((Event::StreamEnd, Span::default())),
         }
     }
@@ -202,7 +218,9 @@ impl<'a> Reader<'a> {
                 };
                 let (value, other) = if plain { (as_typed, as_text) } else { (as_text, as_typed) };
                 let source = text.to_owned();
-                self.tree.expanded.insert(place.pointer.clone(), Expanded { source, other });
+                self.tree
+                    .expanded
+                    .insert(place.pointer.clone(), Expanded { path: place.path.clone(), value: new, source, other });
                 value
             }
             Err(fault) => {

@@ -41,7 +41,7 @@ pub(super) fn check(draft: &Draft, out: &mut Vec<Finding>) {
     }
 }
 
-fn bridge<'a>(draft: &'a Draft, index: usize, route: &crate::config::file::Route) -> Option<Bridge<'a>> {
+fn bridge<'a>(draft: &'a Draft, index: usize, route: &crate::config::file_route::Route) -> Option<Bridge<'a>> {
     let (Some(Party::Endpoint(from, reads)), Some(Party::Endpoint(to, writes))) = draft.parties(route) else {
         return None;
     };

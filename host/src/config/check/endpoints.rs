@@ -64,12 +64,9 @@ fn check_kafka(place: &str, kafka: &Kafka, out: &mut Vec<Finding>) {
 }
 
 /// librdkafka properties that would break a promise, with what to do instead.
-const OURS: [(&str, &str); 10] = [
+const OURS: [(&str, &str); 7] = [
     ("bootstrap.servers", "use brokers"),
     ("metadata.broker.list", "use brokers"),
-    ("security.protocol", "use tls and sasl"),
-    ("sasl.mechanism", "use sasl"),
-    ("sasl.mechanisms", "use sasl"),
     ("enable.auto.commit", "use delivery_guarantee"),
     ("enable.auto.offset.store", "use delivery_guarantee"),
     ("auto.offset.reset", "use start"),

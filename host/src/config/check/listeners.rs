@@ -100,7 +100,7 @@ fn foreign_keys(place: &str, one: &Entrypoint, out: &mut Vec<Finding>) {
     for (key, set, kinds) in keys {
         if set && !kinds.contains(&kind) {
             let names: Vec<&str> = kinds.iter().map(|kind| kind.name()).collect();
-            let text = format!("{} has no such key, it is {}'s; take it out", kind.name(), names.join(" and "));
+            let text = format!("{} has no such key, it belongs to {}; take it out", kind.name(), names.join(", "));
             out.push(Finding::new(format!("{place}.{key}"), text));
         }
     }

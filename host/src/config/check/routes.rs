@@ -1,7 +1,7 @@
 //! Routes: names that point somewhere, directions that can be served, sizes and promises that the pair can keep.
 
 use crate::config::draft::{Draft, Party, route_name};
-use crate::config::file::Route;
+use crate::config::file_route::Route;
 use crate::config::problem::{Finding, hint};
 use crate::config::types::Match;
 use crate::config::words::{Direction, EntrypointKind, Receipt};
@@ -38,12 +38,11 @@ fn ends(place: &str, draft: &Draft, route: &Route, out: &mut Vec<Finding>) {
         (_, Some(Party::Entrypoint(_))) if up => {
             push("direction", "the target is an entrypoint; write downstream, or swap source and target".to_owned());
         }
-        (Some(Party::Entrypoint(one)), _) if up => match one.kind {
-            Some(kind @ (EntrypointKind::Sse | EntrypointKind::HttpGet)) => {
-                push("direction", one_way(kind, "downstream"))
+        (Some(Party::Entrypoint(one)), _) if up => {
+            if let Some(kind @ (EntrypointKind::Sse | EntrypointKind::HttpGet)) = one.kind {
+                push("direction", one_way(kind, "downstream"));
             }
-            _ => {}
-        },
+        }
         (_, Some(Party::Entrypoint(one))) if down && one.kind == Some(EntrypointKind::HttpPost) => {
             push("direction", one_way(EntrypointKind::HttpPost, "upstream"));
         }
@@ -112,7 +111,8 @@ fn promises(place: &str, draft: &Draft, route: &Route, out: &mut Vec<Finding>) {
             }
         }
     }
-    if route.max_redeliveries.is_some() && route.dead_letter.is_none() {
+    let dead_letter = route.dead_letter.is_some() || draft.refused(&format!("{place}.dead_letter"));
+    if route.max_redeliveries.is_some() && !dead_letter {
         push("max_redeliveries", "needs a place for what is given up; add dead_letter, or take it out".to_owned());
     }
     if let Some(name) = route.dead_letter.as_ref().and_then(|dead| dead.endpoint.as_deref())
@@ -134,14 +134,15 @@ fn twins(draft: &Draft, out: &mut Vec<Finding>) {
     for (index, route) in draft.file.routes.iter().enumerate() {
         let entrypoint = draft.entrypoint(route).and_then(|one| one.name.as_deref());
         let mut twin = false;
-        if let (Some(entrypoint), Some(direction)) = (entrypoint, route.direction) {
+        let known = !draft.refused(&format!("routes[{index}].match"));
+        if let (Some(entrypoint), Some(direction), true) = (entrypoint, route.direction, known) {
             let key = (entrypoint, direction, normal(route));
             if let Some((_, first)) = seen.iter().find(|(other, _)| *other == key) {
                 let text = format!(
                     "routes[{first}] is for the same sessions ({entrypoint}, {}, same match); give one another match",
                     direction.name()
                 );
-                out.push(Finding::new(format!("routes[{index}]"), text));
+                out.push(Finding::new(format!("routes[{index}].match"), text));
                 twin = true;
             } else {
                 seen.push((key, index));
