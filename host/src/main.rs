@@ -1,1 +1,7 @@
-fn main(){}
+//! The `mediation-engine` binary.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    mediation_engine::cli::main()
+}

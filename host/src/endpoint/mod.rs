@@ -4,6 +4,7 @@
 
 pub mod kafka;
 pub mod memory;
+pub mod not_built_in;
 pub mod position;
 pub mod supervisor;
 

@@ -1,0 +1,155 @@
+//! The endpoint's shared client: is the broker there, which partitions has a topic, where do they begin and end.
+//!
+//! Every call blocks, for its limit at most: `pool` threads only.
+
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rdkafka::config::FromClientConfigAndContext as _;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
+use rdkafka::types::RDKafkaRespErr;
+use rdkafka::{Offset, TopicPartitionList};
+
+use super::context::Context;
+use super::settings::{Settings, refused};
+use crate::endpoint::SubscribeError;
+use crate::endpoint::supervisor::Status;
+
+/// A topic that was made a moment ago is not known to every broker at once.
+const ABSENT_AGAIN: Duration = Duration::from_millis(250);
+
+/// See the module.
+pub(super) struct Lookup {
+    client: Arc<BaseConsumer<Context>>,
+    endpoint: Arc<str>,
+    brokers: String,
+}
+
+/// One end of a partition's log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Edge {
+    Start,
+    End,
+}
+
+impl Lookup {
+    pub(super) fn new(settings: &Settings, status: &Arc<Status>, brokers: &str) -> Result<Self, String> {
+        // Without a group librdkafka makes a consumer that fetches metadata and positions and no more.
+        let client = BaseConsumer::from_config_and_context(&settings.shared, Context::new(status, false))
+            .map_err(|error| refused(status.name(), &error))?;
+        Ok(Self { client: Arc::new(client), endpoint: Arc::clone(status.name()), brokers: brokers.to_owned() })
+    }
+
+    pub(super) fn client(&self) -> Arc<BaseConsumer<Context>> {
+        Arc::clone(&self.client)
+    }
+
+    /// Whether a broker answers; asked about one topic, since without one it would list all.
+    pub(super) fn check(&self, topic: &str, limit: Duration) -> Result<(), String> {
+        self.client.fetch_metadata(Some(topic), limit).map(drop).map_err(|error| {
+            let code = error.rdkafka_error_code().map_or_else(|| error.to_string(), |code| code.to_string());
+            match self.client.context().take_reason() {
+                Some(reason) => format!("brokers {}: {code}: {reason}", self.brokers),
+                None => format!("brokers {}: {code}", self.brokers),
+            }
+        })
+    }
+
+    /// How many partitions a topic has.
+    pub(super) fn partitions(&self, topic: &str, limit: Duration) -> Result<i32, SubscribeError> {
+        let deadline = Instant::now() + limit;
+        match self.partitions_once(topic, limit) {
+            Err(SubscribeError::AddressNotFound(_)) => {
+                thread::sleep(ABSENT_AGAIN);
+                self.partitions_once(topic, deadline.saturating_duration_since(Instant::now()))
+            }
+            other => other,
+        }
+    }
+
+    fn partitions_once(&self, topic: &str, limit: Duration) -> Result<i32, SubscribeError> {
+        let metadata = self.client.fetch_metadata(Some(topic), limit).map_err(|e| self.failed(topic, &e))?;
+        let found = metadata.topics().iter().find(|t| t.name() == topic);
+        match found.map(|t| (t.error(), t.partitions().len())) {
+            None => Err(self.code(topic, Code::UnknownTopicOrPartition)),
+            Some((Some(error), _)) if error != RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR => {
+                Err(self.code(topic, error.into()))
+            }
+            Some((_, 0)) => Err(self.code(topic, Code::UnknownTopicOrPartition)),
+            Some((_, count)) => Ok(i32::try_from(count).unwrap_or(i32::MAX)),
+        }
+    }
+
+    /// Where partitions begin or end, in one call and in their order.
+    pub(super) fn edges(
+        &self,
+        of: &[(Arc<str>, i32)],
+        edge: Edge,
+        limit: Duration,
+    ) -> Result<Vec<i64>, SubscribeError> {
+        if of.is_empty() {
+            return Ok(Vec::new());
+        }
+        let first = of.first().map_or("", |(topic, _)| topic);
+        let mut wanted = TopicPartitionList::with_capacity(of.len());
+        let time = if edge == Edge::End { Offset::End } else { Offset::Beginning };
+        for (topic, partition) in of {
+            wanted.add_partition_offset(topic, *partition, time).map_err(|e| self.failed(topic, &e))?;
+        }
+        let found = self.client.offsets_for_times(wanted, limit).map_err(|e| self.failed(first, &e))?;
+        of.iter()
+            .map(|(topic, partition)| {
+                let element = found.find_partition(topic, *partition);
+                let element = element.ok_or_else(|| self.code(topic, Code::UnknownPartition))?;
+                element.error().map_err(|e| self.failed(topic, &e))?;
+                match element.offset() {
+                    Offset::Offset(offset) => Ok(offset),
+                    other => Err(SubscribeError::Unavailable(format!(
+                        "endpoint {:?}: no position for topic {topic:?}, partition {partition}: {other:?}",
+                        self.endpoint
+                    ))),
+                }
+            })
+            .collect()
+    }
+
+    pub(super) fn failed(&self, topic: &str, error: &KafkaError) -> SubscribeError {
+        self.code(topic, error.rdkafka_error_code().unwrap_or(Code::Fail))
+    }
+
+    pub(super) fn code(&self, topic: &str, code: Code) -> SubscribeError {
+        subscribe_error(&self.endpoint, topic, code)
+    }
+}
+
+/// What a failed request about a topic says to the client.
+pub(super) fn subscribe_error(endpoint: &str, topic: &str, code: Code) -> SubscribeError {
+    match code {
+        Code::UnknownTopicOrPartition | Code::UnknownTopic | Code::UnknownPartition | Code::InvalidTopic => {
+            SubscribeError::AddressNotFound(format!("endpoint {endpoint:?} has no topic {topic:?}"))
+        }
+        Code::TopicAuthorizationFailed | Code::ClusterAuthorizationFailed => {
+            SubscribeError::Refused(format!("endpoint {endpoint:?} may not read topic {topic:?}: {code}"))
+        }
+        Code::GroupAuthorizationFailed | Code::InvalidGroupId => SubscribeError::Refused(format!(
+            "endpoint {endpoint:?} may not keep the position of a durable session (groups \"mediation.{endpoint}.*\"): {code}"
+        )),
+        _ => SubscribeError::Unavailable(format!("endpoint {endpoint:?}, topic {topic:?}: {code}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_name_endpoint_and_topic() {
+        for (code, absent) in [(Code::UnknownTopicOrPartition, true), (Code::OperationTimedOut, false)] {
+            let error = subscribe_error("main", "t", code);
+            assert_eq!(matches!(error, SubscribeError::AddressNotFound(_)), absent);
+            assert!(error.to_string().contains("\"main\"") && error.to_string().contains("\"t\""));
+        }
+    }
+}

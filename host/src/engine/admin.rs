@@ -1,0 +1,101 @@
+//! The admin listener: what it shows of the engine, and how a request reaches `observe::admin`.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use futures_util::FutureExt as _;
+use http::{HeaderValue, header};
+use serde_json::{Map, Value, json};
+
+use crate::config::Secret;
+use crate::endpoint::State;
+use crate::http::listener::{Handler, Observer};
+use crate::http::{Body, Response};
+use crate::observe::admin::{self, Request, View};
+use crate::observe::metrics::{ListenerMetrics, Metrics};
+use crate::routing::{EndpointHandle, Table};
+use crate::session::registry::Sessions;
+
+/// What the admin page shows.
+pub(super) struct Shown {
+    sessions: Arc<Sessions>,
+    table: Arc<ArcSwap<Table>>,
+    endpoints: Vec<Arc<EndpointHandle>>,
+}
+
+impl Shown {
+    pub(super) fn new(
+        sessions: &Arc<Sessions>,
+        table: &Arc<ArcSwap<Table>>,
+        endpoints: &[Arc<EndpointHandle>],
+    ) -> Arc<Self> {
+        Arc::new(Self { sessions: sessions.clone(), table: table.clone(), endpoints: endpoints.to_vec() })
+    }
+}
+
+impl View for Shown {
+    fn healthz(&self) -> Value {
+        json!({ "status": "ok", "sessions": self.sessions.count() })
+    }
+
+    fn readyz(&self) -> (bool, Value) {
+        let mut states = Map::new();
+        let mut waits = false;
+        for one in &self.endpoints {
+            let state = one.status.state();
+            waits |= one.required && state != State::Up;
+            states.insert(one.name.to_string(), Value::String(state.to_string()));
+        }
+        let (ready, status) = match (self.sessions.draining(), waits) {
+            (true, _) => (false, "draining"),
+            (false, true) => (false, "waiting for a required endpoint"),
+            (false, false) => (true, "ready"),
+        };
+        (ready, json!({ "status": status, "endpoints": states }))
+    }
+
+    fn sessions(&self) -> Value {
+        self.sessions.view()
+    }
+
+    fn routes(&self) -> Value {
+        self.table.load().view()
+    }
+}
+
+pub(super) fn handler(view: Arc<Shown>, token: Option<Secret>, metrics: Arc<Metrics>) -> Handler {
+    Arc::new(move |connection, request| {
+        let authorization = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+        let asked = Request {
+            method: request.method(),
+            path: request.uri().path(),
+            peer_is_loopback: connection.socket.peer().ip().is_none_or(|ip| ip.is_loopback()),
+            authorization,
+        };
+        let answer = admin::answer(asked, token.as_ref(), &*view, &metrics);
+        let mut response = Response::new(Body::whole(answer.body));
+        *response.status_mut() = answer.status;
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(answer.content_type));
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if let Some(allow) = answer.allow {
+            headers.insert(header::ALLOW, HeaderValue::from_static(allow));
+        }
+        std::future::ready(response).boxed()
+    })
+}
+
+impl Observer for ListenerMetrics {
+    fn opened(&self) {
+        self.accepted.inc();
+        self.connections.inc();
+    }
+
+    fn closed(&self) {
+        self.connections.dec();
+    }
+
+    fn refused(&self, why: &'static str) {
+        self.refused(why).inc();
+    }
+}
