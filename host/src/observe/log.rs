@@ -270,7 +270,7 @@ mod tests {
         let (leave, left) = channel();
         let queue = Queue::start(Box::new(Gate(line, left)), 8).unwrap();
         queue.put(b"first\n");
-        assert_eq!(lines.recv().unwrap(), b"first\n");
+        assert_eq!(lines.recv_timeout(LONG).unwrap(), b"first\n");
         // The thread hangs in its write now.
         queue.put(b"second\n");
         queue.put(b"third\n");
@@ -278,10 +278,10 @@ mod tests {
         assert_eq!(queue.dropped.get(), 2);
         assert!(!queue.flush(Duration::ZERO));
         leave.send(()).unwrap();
-        let told: serde_json::Value = serde_json::from_slice(&lines.recv().unwrap()).unwrap();
+        let told: serde_json::Value = serde_json::from_slice(&lines.recv_timeout(LONG).unwrap()).unwrap();
         assert_eq!(told["lines"], 2);
         leave.send(()).unwrap();
-        assert_eq!(lines.recv().unwrap(), b"second\n");
+        assert_eq!(lines.recv_timeout(LONG).unwrap(), b"second\n");
         leave.send(()).unwrap();
         assert!(queue.flush(LONG));
     }
@@ -300,13 +300,13 @@ mod tests {
             handle.reload(filter("debug", None).unwrap()).unwrap();
             tracing::debug!("heard");
         });
-        let first: serde_json::Value = serde_json::from_slice(&lines_out.recv().unwrap()).unwrap();
+        let first: serde_json::Value = serde_json::from_slice(&lines_out.recv_timeout(LONG).unwrap()).unwrap();
         assert_eq!(first["message"], "ready");
         assert_eq!(first["level"], "INFO");
         assert_eq!(first["port"], 8066);
         assert_eq!(first["name"], "a\"b\n");
         assert!(first["timestamp"].as_str().unwrap().ends_with('Z'));
-        let second: serde_json::Value = serde_json::from_slice(&lines_out.recv().unwrap()).unwrap();
+        let second: serde_json::Value = serde_json::from_slice(&lines_out.recv_timeout(LONG).unwrap()).unwrap();
         assert_eq!(second["message"], "heard");
     }
 

@@ -198,9 +198,11 @@ mod tests {
     #[test]
     fn every_character_survives_json() {
         let hostile: String = (0..0x250).chain([0x2028, 0xfeff, 0x1_f600]).filter_map(char::from_u32).collect();
-        let mut out = vec![b'"'];
-        escape(&mut out, &hostile);
-        out.push(b'"');
-        assert_eq!(serde_json::from_slice::<String>(&out).unwrap(), hostile);
+        for text in hostile.chars().map(String::from).chain([hostile.clone()]) {
+            let mut out = vec![b'"'];
+            escape(&mut out, &text);
+            out.push(b'"');
+            assert_eq!(serde_json::from_slice::<String>(&out).unwrap(), text);
+        }
     }
 }

@@ -4,10 +4,12 @@
 //! a stalled stdout drops lines and counts them (`mediation_packet_log_dropped_total`), never events. So it is no audit
 //! trail, unless whoever reads stdout keeps up.
 //!
+//! - [`batch`] what sessions fill
 //! - [`queue`] between sessions and the thread
 //! - [`writer`] the thread
 //! - [`line`] how a line looks
 
+mod batch;
 mod line;
 mod queue;
 mod writer;
@@ -20,33 +22,11 @@ use std::time::Duration;
 
 use prometheus_client::metrics::counter::Counter;
 
-use crate::config::Direction;
-use crate::event::EventId;
-use queue::{Chunk, Queue};
+pub use batch::{Batch, Record};
+use queue::Queue;
 
 /// Records that wait for the thread, at most: 3 MiB.
 const CAPACITY: usize = 65_536;
-
-/// One event that passed.
-#[derive(Debug, Clone)]
-pub struct Record {
-    /// Which event.
-    pub event_id: EventId,
-    /// Name of the entrypoint or endpoint that it came from.
-    pub source: Arc<str>,
-    /// The session's client.
-    pub client_id: Arc<str>,
-    /// The session.
-    pub session_id: Arc<str>,
-    /// Name of the entrypoint or endpoint that it goes to.
-    pub target: Arc<str>,
-    /// Which way.
-    pub direction: Direction,
-    /// Length of the payload as it travels.
-    pub payload_bytes: u32,
-    /// The event's own time.
-    pub timestamp_ms: i64,
-}
 
 /// The handle that sessions hold; clones are one log.
 #[derive(Clone)]
@@ -87,7 +67,7 @@ impl PacketLog {
 
     /// A batch to fill; costs nothing until the first record.
     pub fn batch(&self) -> Batch<'_> {
-        Batch { log: self, chunk: Chunk::default() }
+        Batch::new(self.queue.as_deref())
     }
 
     /// Counts the lines that were not written.
@@ -104,48 +84,14 @@ impl PacketLog {
     }
 }
 
-/// Records on their way to the log. Dropping it sends it, so that no early return loses lines.
-#[must_use = "a batch is for filling"]
-pub struct Batch<'a> {
-    log: &'a PacketLog,
-    chunk: Chunk,
-}
-
-impl Batch<'_> {
-    /// Adds a record.
-    pub fn push(&mut self, record: Record) {
-        self.push_with(|| record);
-    }
-
-    /// Adds the record that `make` makes, if the log is on and this event is one of its sample.
-    pub fn push_with(&mut self, make: impl FnOnce() -> Record) {
-        let Some(queue) = self.log.queue.as_ref().filter(|queue| queue.wants()) else { return };
-        if self.chunk.entries.is_empty() {
-            self.chunk = queue.spare();
-        }
-        self.chunk.push(make());
-    }
-
-    /// Hands the records over; does not wait for the writer.
-    pub fn send(self) {
-        drop(self);
-    }
-}
-
-impl Drop for Batch<'_> {
-    fn drop(&mut self) {
-        if let Some(queue) = self.log.queue.as_ref().filter(|_| !self.chunk.entries.is_empty()) {
-            queue.put(std::mem::take(&mut self.chunk));
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::Mutex;
     use std::sync::mpsc::{Receiver, Sender, channel};
 
     use super::*;
+    use crate::config::Direction;
+    use crate::event::EventId;
 
     const LONG: Duration = Duration::from_secs(60);
 
@@ -269,7 +215,7 @@ mod tests {
     fn a_stalled_stdout_drops_and_counts_and_holds_nobody_up() {
         let Fixture { log, written, entered, answer } = gated(8);
         send(&log, 0..4);
-        entered.recv().unwrap();
+        entered.recv_timeout(LONG).unwrap();
         // The thread hangs in its write now.
         send(&log, 4..8);
         send(&log, 8..12);
@@ -277,7 +223,7 @@ mod tests {
         assert_eq!(log.dropped().get(), 4);
         assert!(!log.flush(Duration::ZERO));
         answer.send(Ok(usize::MAX)).unwrap();
-        entered.recv().unwrap();
+        entered.recv_timeout(LONG).unwrap();
         answer.send(Ok(usize::MAX)).unwrap();
         assert!(log.flush(LONG));
         let ids: Vec<_> = lines(&written).iter().map(|line| line["event_id"].to_string()).collect();
@@ -289,7 +235,7 @@ mod tests {
     fn a_closed_stdout_ends_the_writing_and_nothing_else() {
         let Fixture { log, written, entered, answer } = gated(8);
         send(&log, 0..4);
-        entered.recv().unwrap();
+        entered.recv_timeout(LONG).unwrap();
         answer.send(Err(io::ErrorKind::BrokenPipe.into())).unwrap();
         assert!(log.flush(LONG));
         assert_eq!(log.dropped().get(), 4);
@@ -304,15 +250,15 @@ mod tests {
     fn after_a_full_disk_the_next_line_begins_on_a_line_of_its_own() {
         let Fixture { log, written, entered, answer } = gated(8);
         send(&log, 0..2);
-        entered.recv().unwrap();
+        entered.recv_timeout(LONG).unwrap();
         answer.send(Ok(10)).unwrap();
-        entered.recv().unwrap();
+        entered.recv_timeout(LONG).unwrap();
         answer.send(Err(io::ErrorKind::StorageFull.into())).unwrap();
         assert!(log.flush(LONG));
         assert_eq!(log.dropped().get(), 2);
         send(&log, 2..3);
         for _ in 0..2 {
-            entered.recv().unwrap();
+            entered.recv_timeout(LONG).unwrap();
             answer.send(Ok(usize::MAX)).unwrap();
         }
         assert!(log.flush(LONG));
@@ -327,7 +273,7 @@ mod tests {
         let Fixture { log, written, entered, answer } = gated(8);
         send(&log, 0..2);
         for step in [Err(io::ErrorKind::Interrupted.into()), Ok(3), Err(io::ErrorKind::WouldBlock.into()), Ok(999)] {
-            entered.recv().unwrap();
+            entered.recv_timeout(LONG).unwrap();
             answer.send(step).unwrap();
         }
         drop(answer);
@@ -344,6 +290,25 @@ mod tests {
         assert!(log.flush(LONG));
         let ids: Vec<_> = lines(&written).iter().map(|line| line["event_id"].to_string()).collect();
         assert_eq!(ids, ["\"t-0-0\"", "\"t-0-3\"", "\"t-0-6\""]);
+    }
+
+    #[test]
+    fn each_line_of_a_batch_names_its_own_session_and_direction() {
+        let (log, written) = open(1);
+        let same = record(0);
+        let mut batch = log.batch();
+        batch.push(same.clone());
+        batch.push(Record { session_id: "other".into(), ..same.clone() });
+        batch.push(Record { direction: Direction::Upstream, ..same.clone() });
+        batch.push(same.clone());
+        batch.push(same);
+        batch.send();
+        assert!(log.flush(LONG));
+        let lines = lines(&written);
+        let seen: Vec<_> = lines.iter().map(|line| (line["session_id"].as_str(), line["direction"].as_str())).collect();
+        let (down, up) = (Some("downstream"), Some("upstream"));
+        let (s, other) = (Some("s"), Some("other"));
+        assert_eq!(seen, [(s, down), (other, down), (s, up), (s, down), (s, down)]);
     }
 
     #[test]
