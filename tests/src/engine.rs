@@ -58,7 +58,8 @@ impl Engine {
         let dir = std::env::temp_dir().join(unique("mediation-tests"));
         std::fs::create_dir_all(&dir).expect("a folder for the configuration");
         let file = dir.join("config.yaml");
-        std::fs::write(&file, serde_yaml::to_string(config).expect("plain data")).expect("the configuration is written");
+        std::fs::write(&file, serde_yaml::to_string(config).expect("plain data"))
+            .expect("the configuration is written");
         Self::start_file(&file, dir).await
     }
 

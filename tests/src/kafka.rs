@@ -76,7 +76,8 @@ impl Kafka {
             }
             config
         };
-        let producer = config(&[("acks", "all"), ("message.max.bytes", "4194304"), ("queue.buffering.max.messages", "1000000")]);
+        let producer =
+            config(&[("acks", "all"), ("message.max.bytes", "4194304"), ("queue.buffering.max.messages", "1000000")]);
         let kafka = Self {
             port,
             dir,
@@ -184,11 +185,12 @@ impl Kafka {
     /// # Panics
     /// When the broker does not tell.
     pub async fn committed(&self, group: &str, topic: &str, partition: i32) -> Option<i64> {
-        let consumer = Arc::clone(self.groups.lock().expect("never poisoned").entry(group.to_owned()).or_insert_with(|| {
-            let mut config = ClientConfig::new();
-            config.set("bootstrap.servers", self.bootstrap()).set("group.id", group);
-            Arc::new(config.create().expect("a consumer"))
-        }));
+        let consumer =
+            Arc::clone(self.groups.lock().expect("never poisoned").entry(group.to_owned()).or_insert_with(|| {
+                let mut config = ClientConfig::new();
+                config.set("bootstrap.servers", self.bootstrap()).set("group.id", group);
+                Arc::new(config.create().expect("a consumer"))
+            }));
         let mut list = TopicPartitionList::new();
         list.add_partition(topic, partition);
         let asked = tokio::task::spawn_blocking(move || consumer.committed_offsets(list, Duration::from_secs(20)));

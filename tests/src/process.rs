@@ -57,7 +57,8 @@ pub fn spawn(program: &Path, args: &[&str], envs: &[(&str, &str)]) -> Child {
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let (reply, started) = channel();
     nursery.lock().expect("never poisoned").send((command, reply)).expect("the nursery lives");
-    let mut inner = started.recv().expect("the nursery answers").unwrap_or_else(|e| panic!("{}: {e}", program.display()));
+    let mut inner =
+        started.recv().expect("the nursery answers").unwrap_or_else(|e| panic!("{}: {e}", program.display()));
     let pid = Pid::from_raw(i32::try_from(inner.id()).expect("a pid"));
     let (stdout, stderr) = (Output::default(), Output::default());
     stdout.follow(inner.stdout.take().expect("piped"));

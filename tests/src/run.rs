@@ -100,7 +100,8 @@ struct Slot;
 
 impl Slot {
     fn take() -> Self {
-        let mut free = FREED.wait_while(FREE.lock().expect("never poisoned"), |free| *free == 0).expect("never poisoned");
+        let mut free =
+            FREED.wait_while(FREE.lock().expect("never poisoned"), |free| *free == 0).expect("never poisoned");
         *free -= 1;
         Self
     }

@@ -64,7 +64,8 @@ impl Spec {
             let name = entrypoint["name"].as_str().unwrap_or_default().to_owned();
             merge(entrypoint, &self.listeners[&name]);
         }
-        let mut routes: Vec<Value> = ["ws", "sse", "poll"].map(|to| self.route("broker", to, "downstream", &self.down)).into();
+        let mut routes: Vec<Value> =
+            ["ws", "sse", "poll"].map(|to| self.route("broker", to, "downstream", &self.down)).into();
         routes.extend(["up", "post"].map(|from| self.route(from, "broker", "upstream", &self.up)));
         routes.extend(more_routes);
         let mut config = json!({

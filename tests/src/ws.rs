@@ -49,7 +49,8 @@ impl Ws {
         match within("the answer to an upgrade", opening).await {
             Ok((stream, _)) => Ok(Self { stream }),
             Err(Error::Http(answer)) => {
-                let body: Value = answer.body().as_deref().and_then(|b| serde_json::from_slice(b).ok()).unwrap_or_default();
+                let body: Value =
+                    answer.body().as_deref().and_then(|b| serde_json::from_slice(b).ok()).unwrap_or_default();
                 let code = body["error"]["code"].as_str().unwrap_or_default().to_owned();
                 let retry_after = answer.headers().get("retry-after").and_then(|v| v.to_str().ok()).map(str::to_owned);
                 Err(Refusal { status: answer.status().as_u16(), code, retry_after })

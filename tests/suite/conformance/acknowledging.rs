@@ -96,7 +96,9 @@ async fn under_at_least_once_ack_client_waits_for_the_post<B: Broker>() {
     assert_eq!(world.acknowledged("held").await, Some(0), "acknowledged before the client did");
     for (n, id) in ids.iter().enumerate() {
         // the event id alone, and the whole `id:` value
-        let post = http().post(world.engine.url("sse", "/ack")).header("x-session-id", session["session_id"].as_str().unwrap());
+        let post = http()
+            .post(world.engine.url("sse", "/ack"))
+            .header("x-session-id", session["session_id"].as_str().unwrap());
         let answer = post.json(&json!({ "ids": [id] })).send().await.expect("an answer");
         assert_eq!(answer.status(), 204);
         world.acknowledged_is("held", n as i64 + 1).await;

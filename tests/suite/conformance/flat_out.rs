@@ -89,7 +89,8 @@ async fn ten_frames_and_close<B: Broker>(guarantee: &'static str) {
         let addr = world.engine.addr("up");
         async move {
             let mut ws = RawWs::open(addr, &format!("client-{client}"), None).await;
-            let mut all: Vec<u8> = (0..10).flat_map(|i| raw_ws::frame(TEXT, format!("{client} {i}").as_bytes())).collect();
+            let mut all: Vec<u8> =
+                (0..10).flat_map(|i| raw_ws::frame(TEXT, format!("{client} {i}").as_bytes())).collect();
             all.extend(raw_ws::frame(CLOSE, &1000_u16.to_be_bytes()));
             ws.send_bytes(&all).await;
         }

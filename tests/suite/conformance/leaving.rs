@@ -103,7 +103,11 @@ async fn one_client_that_leaves_hurts_no_other<B: Broker>() {
     for n in 0..10 {
         let leaver = RawWs::open(world.engine.addr("ws"), "leaver", None).await;
         world.publish([format!("{n}")]).await;
-        if n % 2 == 0 { leaver.reset() } else { drop(leaver) }
+        if n % 2 == 0 {
+            leaver.reset()
+        } else {
+            drop(leaver)
+        }
         assert_eq!(stays.event().await, format!("{n}").into_bytes());
     }
     world.engine.session_gone("leaver").await;

@@ -56,7 +56,10 @@ async fn v1_publishes_are_answered_by_their_ref<B: Broker>() {
         let world = World::<B>::start(Spec { tap: true, ..Spec::with(guarantee) }).await;
         let (mut ws, _) = Ws::open_v1(world.engine.addr("up"), "v1", "").await;
         ws.send_json(json!({ "type": "publish", "ref": "a", "payload": "one" })).await;
-        ws.send_json(json!({ "type": "publish", "ref": "b", "payload_base64": "/w==", "metadata": { "header.x-one": "1" } })).await;
+        ws.send_json(
+            json!({ "type": "publish", "ref": "b", "payload_base64": "/w==", "metadata": { "header.x-one": "1" } }),
+        )
+        .await;
         for expected in ["a", "b"] {
             let answer = ws.json().await;
             assert_eq!((&answer["type"], &answer["ref"]), (&word.into(), &expected.into()), "{answer}");

@@ -47,7 +47,8 @@ async fn an_sse_client_resumes_by_its_last_event_id<B: Broker>() {
     // The header beats the query: an EventSource repeats its URL.
     let first_id = by_query.raw.clone();
     assert!(!first_id.is_empty());
-    let request = http().get(world.engine.url("sse", &format!("/?last_event_id={}", "bad"))).header("last-event-id", &last);
+    let request =
+        http().get(world.engine.url("sse", &format!("/?last_event_id={}", "bad"))).header("last-event-id", &last);
     let mut by_header = Sse::of(request.send().await.expect("an answer"));
     assert_eq!(by_header.events(6).await, expected);
 }
@@ -132,7 +133,10 @@ async fn interleaved_partitions_resume_without_loss_or_double<B: Broker>() {
     for text in &seen {
         let (lane, n) = text.split_once(' ').expect("partition and number");
         let n: i32 = n.parse().expect("a number");
-        assert!(newest.insert(lane.to_owned(), n).is_none_or(|before| before < n), "partition {lane} in order: {seen:?}");
+        assert!(
+            newest.insert(lane.to_owned(), n).is_none_or(|before| before < n),
+            "partition {lane} in order: {seen:?}"
+        );
     }
     world.publish(["0 sentinel"]).await;
     assert_eq!(sse.event().await.data, "0 sentinel", "nothing comes twice");
@@ -162,7 +166,8 @@ async fn a_damaged_token_is_refused<B: Broker>() {
         let refused = Ws::try_open(world.engine.addr("ws"), &format!("/?last_event_id={bad}"), &[]).await;
         assert_eq!(refused.expect_err("refused").status, 400, "{bad}");
     }
-    let answer = http().get(world.engine.url("sse", "/")).header("last-event-id", "x~!!").send().await.expect("an answer");
+    let answer =
+        http().get(world.engine.url("sse", "/")).header("last-event-id", "x~!!").send().await.expect("an answer");
     assert_eq!(answer.status(), 400);
     let body: Value = answer.json().await.expect("JSON");
     assert!(body["error"]["message"].is_string(), "{body}");

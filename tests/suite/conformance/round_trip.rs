@@ -50,7 +50,11 @@ async fn every_kind_of_payload_arrives_in_v1_frames<B: Broker>() {
     for expected in payloads() {
         let frame = ws.json_of("event").await;
         assert!(payload(&frame) == expected, "{} bytes: {frame:.200}", expected.len());
-        assert_eq!(frame["payload_base64"].is_string(), String::from_utf8(expected).is_err(), "base64 only for what needs it");
+        assert_eq!(
+            frame["payload_base64"].is_string(),
+            String::from_utf8(expected).is_err(),
+            "base64 only for what needs it"
+        );
         ws.ack(&[&frame["id"]]).await;
     }
 }
@@ -92,7 +96,8 @@ async fn sse_gives_v1_frames_as_json<B: Broker>() {
 async fn metadata_and_headers_arrive<B: Broker>() {
     let world = World::<B>::start(Spec::default()).await;
     let (mut ws, _) = Ws::open_v1(world.engine.addr("ws"), "meta", "").await;
-    let record = Record::new("x").header("x-one", "1").header("x-two", "a").header("x-two", "b").header("x-bytes", [0xff, 0xfe]);
+    let record =
+        Record::new("x").header("x-one", "1").header("x-two", "a").header("x-two", "b").header("x-bytes", [0xff, 0xfe]);
     world.publish_records(&[record]).await;
     let frame = ws.json_of("event").await;
     let metadata = &frame["metadata"];
