@@ -1,0 +1,61 @@
+//! One clock a listener: each second it ticks the sessions that want it, looks at what the kernel knows of their
+//! peers, and watches the sockets that nobody reads.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+use tokio::time::MissedTickBehavior;
+
+use super::registry::Sessions;
+use super::{Leave, Session};
+
+/// Sweeps the sessions of one entrypoint until the engine stops.
+pub async fn sweep(
+    sessions: Arc<Sessions>,
+    entrypoint: Arc<str>,
+    ping_timeout: Duration,
+    mut shutdown: watch::Receiver<bool>,
+) {
+    let mut clock = tokio::time::interval(Duration::from_secs(1));
+    clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    // Since when the kernel has been repeating itself to a peer.
+    let mut suspects: HashMap<Arc<str>, Instant> = HashMap::new();
+    let every = (ping_timeout.as_secs() / 8).max(1);
+    let mut second = 0_u64;
+    loop {
+        tokio::select! {
+            _ = clock.tick() => {}
+            _ = shutdown.wait_for(|stop| *stop) => return,
+        }
+        second += 1;
+        let here: Vec<_> = sessions.all().into_iter().filter(|s| s.entrypoint == entrypoint).collect();
+        for session in &here {
+            session.tick();
+            if session.stats.parked.load(Ordering::Relaxed)
+                && session.socket.as_ref().is_some_and(|socket| socket.peer_has_left())
+            {
+                session.leave(Leave::Gone);
+            }
+        }
+        if second.is_multiple_of(every) {
+            let known: HashMap<_, _> = std::mem::take(&mut suspects);
+            for session in &here {
+                if let Some(since) = repeating_since(session, known.get(&session.id)) {
+                    if since.elapsed() >= ping_timeout {
+                        tracing::info!(session_id = %session.id, "the client's host does not answer any more");
+                        session.leave(Leave::Gone);
+                    }
+                    suspects.insert(session.id.clone(), since);
+                }
+            }
+        }
+    }
+}
+
+fn repeating_since(session: &Session, known: Option<&Instant>) -> Option<Instant> {
+    session.socket.as_ref().filter(|socket| socket.peer_is_silent())?;
+    Some(known.copied().unwrap_or_else(Instant::now))
+}
