@@ -1,159 +1,120 @@
-//! The configuration, as the rest of the engine sees it: plain types, defaults filled in, cross-checked.
+//! The configuration: YAML text in, one plain [`Config`] out, or all that is wrong with it at once.
+//!
+//! The way of a file, a stage a module: `yaml` (value tree with lines, `env` expanded in its scalars), `faults` (against
+//! the JSON Schema that `schema` generates from the types of `file` and `file_endpoint`), `draft` (typed), `check` (what
+//! takes two places to see), `advice` (warnings), `build` (into `types`). Later stages still look at what earlier ones left
+//! whole, so that one run shows every error. [`find`] decides which file; [`report`] is what `check FILE` prints.
+//!
+//! Not here: reloading, and anything that opens a socket or asks a broker.
 
-use std::collections::BTreeMap;
-use std::path::PathBuf;
-use std::time::Duration;
+mod advice;
+mod build;
+mod check;
+mod draft;
+mod env;
+mod faults;
+mod file;
+mod file_endpoint;
+mod find;
+mod problem;
+mod report;
+mod schema;
+#[cfg(test)]
+mod tests;
+mod types;
+mod units;
+mod words;
+mod yaml;
 
-/// A whole configuration.
+use std::net::IpAddr;
+use std::path::Path;
+
+pub use find::{DEMO, Source, find};
+pub use problem::{Errors, Problem, Warning};
+pub use report::report;
+pub use schema::schema;
+pub use types::{
+    Admin, Config, Endpoint, EndpointKind, Entrypoint, Kafka, KeyFrom, Match, Memory, Opaque, PacketLog, Route, Sasl,
+    Secret, Tls,
+};
+pub use words::{Direction, EntrypointKind, Frames, Guarantee, OnBrokerLoss, Receipt, Start};
+
+use problem::Finding;
+use yaml::Lines;
+
+/// A configuration that may be used.
 #[derive(Debug, Clone)]
-pub struct Config {
-    pub admin: Admin,
-    /// `error` .. `trace`, or a filter in tracing's syntax.
-    pub log_level: String,
-    pub packet_log: PacketLog,
-    pub drain_timeout: Duration,
-    pub reload_spread: Duration,
-    pub plugins_dir: PathBuf,
-    pub plugins: Vec<serde_json::Value>,
-    pub entrypoints: Vec<Entrypoint>,
-    pub endpoints: Vec<Endpoint>,
-    pub routes: Vec<Route>,
+pub struct Loaded {
+    /// It.
+    pub config: Config,
+    /// What is worth a word, in the file's order.
+    pub warnings: Vec<Warning>,
 }
 
-#[derive(Debug, Clone)]
-pub struct Admin { pub port: u16, pub bind: Option<String>, pub token: Option<Secret> }
+/// Reads and checks a file, with the process's environment.
+///
+/// # Errors
+/// All that is wrong with it.
+pub fn load(path: &Path) -> Result<Loaded, Errors> {
+    let file = path.display().to_string();
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        let text = format!("cannot be read: {error}; name another with --config or CONFIG_PATH");
+        Errors(vec![Problem { file: file.clone(), line: None, path: String::new(), text }])
+    })?;
+    parse(&text, &file, &|name| std::env::var(name).ok())
+}
 
-#[derive(Debug, Clone)]
-pub struct PacketLog { pub enabled: bool, pub sample: u32 }
-
-/// Text that never prints.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(pub String);
-
-impl std::fmt::Debug for Secret {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("***")
+/// Checks a text. `file` stands in messages, `env` looks variables up.
+///
+/// # Errors
+/// All that is wrong with it.
+pub fn parse(text: &str, file: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<Loaded, Errors> {
+    let mut tree = yaml::read(text, env);
+    let mut found = std::mem::take(&mut tree.faults);
+    if let Some((line, text)) = tree.broken {
+        let mut all = placed(found, file, &tree.lines);
+        all.push(Problem { file: file.to_owned(), line: Some(line), path: String::new(), text });
+        return Err(Errors(all));
     }
+    match faults::check(&mut tree.value, &tree.expanded) {
+        Ok(more) => merge(&mut found, more),
+        Err(text) => found.push(Finding::new("", text)),
+    }
+    let (draft, more) = draft::Draft::new(tree.value);
+    merge(&mut found, more);
+    merge(&mut found, check::check(&draft));
+    if !found.is_empty() {
+        return Err(Errors(placed(found, file, &tree.lines)));
+    }
+    let warnings = placed(advice::advice(&draft), file, &tree.lines);
+    Ok(Loaded { config: build::build(&draft), warnings })
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum EntrypointKind { Websocket, Sse, HttpPost, HttpGet }
-
-#[derive(Debug, Clone)]
-pub struct Entrypoint {
-    pub name: String,
-    pub kind: EntrypointKind,
-    pub port: Option<u16>,
-    pub socket: Option<PathBuf>,
-    pub bind: Option<String>,
-    pub max_connections: usize,
-    pub allowed_origins: Vec<String>,
-    pub cors: bool,
-    pub trusted_proxies: Vec<String>,   // addresses or CIDR networks, or "unix"
-    pub trust_client_id: bool,
-    pub forward_headers: Vec<String>,
-    pub header_timeout: Duration,
-    pub body_timeout: Duration,
-    pub send_buffer: usize,
-    pub ping_timeout: Duration,
-    pub max_handshakes_per_second: u32,
-    pub ping_interval: Duration,        // websocket
-    pub max_frame: usize,               // websocket
-    pub frames: Frames,                 // websocket
-    pub heartbeat: Duration,            // sse
-    pub max_body: usize,                // http_post (and POST /ack)
-    pub idle_timeout: Duration,         // http_get
-    pub ack_timeout: Option<Duration>,  // http_get default 60s; websocket, sse: None is off
-    pub resolver: Option<String>,
-    pub plugins: Vec<serde_json::Value>,
+/// Adds what a later stage found, except about places that an earlier one has already refused.
+fn merge(found: &mut Vec<Finding>, more: Vec<Finding>) {
+    let refused: Vec<String> = found.iter().map(|one| one.path.clone()).collect();
+    let within = |path: &str| {
+        refused.iter().any(|outer| {
+            path.strip_prefix(outer.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+        })
+    };
+    found.extend(more.into_iter().filter(|one| !within(&one.path)));
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Frames { Auto, Text, Binary }
-
-#[derive(Debug, Clone)]
-pub struct Endpoint { pub name: String, pub required: bool, pub kind: EndpointKind }
-
-/// The kind and its own settings.
-#[derive(Debug, Clone)]
-pub enum EndpointKind {
-    Kafka(Kafka),
-    Memory(Memory),
-    /// Known to the configuration, not built into this engine: rabbitmq, mqtt5, solace, jms.
-    NotBuiltIn { kind: String, config: serde_json::Value },
+/// Gives findings their file and line, and the file's order.
+fn placed(found: Vec<Finding>, file: &str, lines: &Lines) -> Vec<Problem> {
+    let place =
+        |one: Finding| Problem { file: file.to_owned(), line: lines.of(&one.path), path: one.path, text: one.text };
+    let mut all: Vec<Problem> = found.into_iter().map(place).collect();
+    all.sort_by_key(|one| one.line);
+    all
 }
 
-#[derive(Debug, Clone)]
-pub struct Kafka {
-    pub brokers: String,
-    pub topic_in: Vec<String>,          // a topic or a list
-    pub topic_out: Option<String>,
-    pub start: Start,
-    pub key: Option<KeyFrom>,
-    pub tls: Option<Tls>,
-    pub sasl: Option<Sasl>,
-    pub properties: BTreeMap<String, String>,
-    pub max_dedicated_consumers: Option<usize>,
-}
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Start { Latest, Earliest }
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum KeyFrom { EventId, ClientId, Header(String) }
-#[derive(Debug, Clone)]
-pub struct Tls { pub ca: Option<PathBuf>, pub cert: Option<PathBuf>, pub key: Option<PathBuf>, pub key_password: Option<Secret>, pub verify_hostname: bool }
-#[derive(Debug, Clone)]
-pub struct Sasl { pub mechanism: String, pub username: String, pub password: Secret }
-
-#[derive(Debug, Clone)]
-pub struct Memory {
-    pub topic_in: Vec<String>,
-    pub topic_out: Option<String>,
-    pub start: Start,
-    pub retain: usize,
-    pub retain_bytes: usize,
-    pub topics: usize,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Direction { Upstream, Downstream }
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Guarantee { None, Auto, AtMostOnce, AtLeastOnce }
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Receipt { Written, Received, Processed }
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OnBrokerLoss { Close, Hold }
-
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Match {
-    pub path: Option<String>,
-    pub header: BTreeMap<String, String>,   // names lower-cased
-    pub query: BTreeMap<String, String>,
-}
-
-#[derive(Debug, Clone)]
-pub struct Route {
-    pub name: String,                   // default source->target
-    pub source: String,
-    pub target: String,
-    pub direction: Direction,
-    pub matches: Match,                 // key `match`
-    pub delivery_guarantee: Guarantee,
-    pub channel_size: usize,
-    pub channel_size_set: bool,         // whether the file says so: http_post's max_in_flight default depends on it
-    pub channel_bytes: usize,
-    pub durable: bool,
-    pub receipt: Option<Receipt>,
-    pub on_broker_loss: OnBrokerLoss,   // default by entrypoint kind
-    pub subscription: Option<String>,
-    pub group: Option<String>,
-    pub slow_client_timeout: Option<Duration>,
-    pub redelivery_backoff: Duration,
-    pub max_redeliveries: Option<u32>,
-    pub dead_letter: Option<serde_json::Value>,
-    pub publish_timeout: Duration,
-    pub max_in_flight: usize,           // http_post
-    pub accept_timeout: Duration,       // http_post
-    pub lifecycle_events: bool,
-    pub resolver: Option<String>,
-    pub plugins: Vec<serde_json::Value>,
+/// An address as `bind` takes it: IPv6 with or without brackets.
+fn address(text: &str) -> Option<IpAddr> {
+    let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    match bare {
+        Some(inner) => inner.parse().ok().filter(IpAddr::is_ipv6),
+        None => text.parse().ok(),
+    }
 }

@@ -185,7 +185,7 @@ impl Downstream {
         for Delivery { event, lane, next } in pulled.drain(..) {
             let size = event.size();
             bytes += size;
-            packets.push(Record {
+            packets.push_with(|| Record {
                 event_id: event.id.clone(),
                 source: event.source.clone(),
                 client_id: self.session.client_id.clone(),
@@ -280,7 +280,7 @@ impl Downstream {
                 if worst == Answer::Reject {
                     tracing::warn!(event_id = %kept.event.id, route = %self.route.name, client_id = %self.session.client_id,
                         "rejected by its client; the route has no dead letters, so it is acknowledged and gone");
-                    self.route.metrics.lost("rejected");
+                    self.route.metrics.events_lost("rejected").inc();
                 }
                 self.count_settled(1);
                 self.told();

@@ -56,7 +56,7 @@ pub fn entered(route: &Route, packets: &PacketLog, session_id: &Arc<str>, event:
     route.metrics.events.inc();
     route.metrics.bytes.inc_by(event.size() as u64);
     let mut batch = packets.batch();
-    batch.push(Record {
+    batch.push_with(|| Record {
         event_id: event.id.clone(),
         source: event.source.clone(),
         client_id: event.client_id.clone().unwrap_or_else(|| "".into()),
@@ -88,14 +88,14 @@ fn settled(route: &Route, done: &Result<(), PublishError>) {
             route.metrics.acked.inc();
         }
         Err(error) => {
-            route.metrics.publish_failed(reason(error));
+            route.metrics.publish_failed(reason(error)).inc();
         }
     }
 }
 
 /// An event whose client has had its answer already could not be published.
 pub fn lost(route: &Route, id: &EventId, error: &PublishError) {
-    route.metrics.lost(reason(error));
+    route.metrics.events_lost(reason(error)).inc();
     tracing::error!(event_id = %id, route = %route.name, endpoint = %route.endpoint.name, %error,
         "an event that its client was told is accepted could not be published");
 }

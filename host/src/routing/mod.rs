@@ -20,6 +20,10 @@ pub struct EndpointHandle {
     pub kind: &'static str,
     /// `/readyz` waits for it.
     pub required: bool,
+    /// Its sessions are to be polled once a second, whatever happens: its client library is known to lose wake-ups.
+    pub nudge: bool,
+    /// Known to the configuration only.
+    pub built_in: bool,
     /// The connection.
     pub endpoint: Arc<dyn Endpoint>,
     /// Whether the broker is there.

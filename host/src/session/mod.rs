@@ -128,7 +128,7 @@ pub struct Session {
     pub stats: Stats,
     waker: AtomicWaker,
     signals: AtomicU32,
-    leave: OnceLock<Leave>,
+    leave: OnceLock<(Leave, Instant)>,
     phase: AtomicU8,
     /// Milliseconds after `started` at which the next tick is wanted.
     next_tick: AtomicU64,
@@ -183,7 +183,7 @@ impl Session {
 
     /// Asks it to end; the first reason stands.
     pub fn leave(&self, why: Leave) {
-        if self.leave.set(why).is_ok() {
+        if self.leave.set((why, Instant::now())).is_ok() {
             self.set_phase(Phase::Ending);
         }
         self.notify(signal::LEAVE);
@@ -192,7 +192,13 @@ impl Session {
     /// Why it was asked to end.
     #[must_use]
     pub fn leaving(&self) -> Option<Leave> {
-        self.leave.get().copied()
+        self.leave.get().map(|(why, _)| *why)
+    }
+
+    /// How long ago it was asked to end.
+    #[must_use]
+    pub fn leaving_for(&self) -> Option<Duration> {
+        self.leave.get().map(|(_, since)| since.elapsed())
     }
 
     /// Its state, for the admin page.

@@ -12,6 +12,9 @@ use tokio::time::MissedTickBehavior;
 use super::registry::Sessions;
 use super::{Leave, Session};
 
+/// How long a client may take to read why it is asked to leave.
+const LINGER: Duration = Duration::from_secs(2);
+
 /// Sweeps the sessions of one entrypoint until the engine stops.
 pub async fn sweep(
     sessions: Arc<Sessions>,
@@ -34,6 +37,7 @@ pub async fn sweep(
         let here: Vec<_> = sessions.all().into_iter().filter(|s| s.entrypoint == entrypoint).collect();
         for session in &here {
             session.tick();
+            drop_if_stuck(session);
             if session.stats.parked.load(Ordering::Relaxed)
                 && session.socket.as_ref().is_some_and(|socket| socket.peer_has_left())
             {
@@ -52,6 +56,20 @@ pub async fn sweep(
                 }
             }
         }
+    }
+}
+
+/// A client that does not read what it is told on leaving would keep its connection, and a durable position, for ever.
+fn drop_if_stuck(session: &Session) {
+    let patience = match session.leaving() {
+        None => return,
+        Some(Leave::Gone) => Duration::ZERO,
+        Some(_) => LINGER,
+    };
+    if session.leaving_for().is_some_and(|since| since >= patience)
+        && let Some(socket) = &session.socket
+    {
+        socket.kill();
     }
 }
 

@@ -1,0 +1,151 @@
+//! Long polling. The last part of the path is the operation, what stands before it is the path that routes match.
+//!
+//! Known limits: an event without bytes (null or empty) counts as written when its response is handed to the connection.
+
+mod poll;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use futures_util::task::AtomicWaker;
+use http::{Method, Request, StatusCode};
+use hyper::body::Incoming;
+use serde_json::json;
+
+use super::{Context, Entered, acks, check_receipt, new_session, resume_of, wants_method};
+use crate::config::{Direction, OnBrokerLoss, Receipt};
+use crate::endpoint::State;
+use crate::http::{Error, Response, error, request};
+use crate::pipeline::downstream::{Downstream, Resume};
+use crate::routing::Route;
+use crate::session::{Leave, Phase, Session, signal};
+
+/// Answers one request.
+pub(super) async fn handle(context: Arc<Context>, request: Request<Incoming>) -> Result<Response, Error> {
+    let path = request.uri().path();
+    let (before, operation) = path.rsplit_once('/').unwrap_or(("", path));
+    let before = if before.is_empty() { "/".to_owned() } else { before.to_owned() };
+    match operation {
+        "subscribe" => {
+            wants_method(&request, &Method::POST)?;
+            subscribe(context, &before, request).await
+        }
+        "poll" => {
+            wants_method(&request, &Method::GET)?;
+            poll::answer(&context, &request).await
+        }
+        "ack" => {
+            wants_method(&request, &Method::POST)?;
+            acks::answer(&context, request).await
+        }
+        "unsubscribe" => {
+            wants_method(&request, &Method::DELETE)?;
+            let session = acks::named(&context, request.headers(), request.uri())?;
+            session.leave(Leave::Idle);
+            session.released().await;
+            Ok(error::json(StatusCode::OK, &json!({ "status": "unsubscribed" })))
+        }
+        _ => Err(Error::no_route(format!(
+            "{path:?} is no operation: POST .../subscribe, GET .../poll, POST .../ack, DELETE .../unsubscribe"
+        ))),
+    }
+}
+
+async fn subscribe(context: Arc<Context>, path: &str, request: Request<Incoming>) -> Result<Response, Error> {
+    let (headers, uri) = (request.headers(), request.uri());
+    let route = context.route(Direction::Downstream, path, headers, uri).ok_or_else(|| context.no_route(path))?;
+    let by_client = request::query(uri, "ack").as_deref() == Some("client");
+    let can = if by_client { Receipt::Processed } else { Receipt::Written };
+    check_receipt(&route, can, "subscribe with ?ack=client and answer by POST /ack")?;
+    let named = request::client_id(&context.config, headers, uri)?;
+    let resume = resume_of(headers, uri)?;
+    let session = new_session(&context, named.as_ref(), Some(route.clone()), None, None);
+    let entered = context.enter(session.clone())?;
+    let source = context.subscribe(&session, &route, resume, named.is_some()).await?;
+    let kind = if by_client { Resume::Acknowledged } else { Resume::Given };
+    let downstream = Downstream::new(session.clone(), route.clone(), source, kind, context.packets.clone());
+    let token = downstream.resume_token();
+    let poller = Arc::new(Poller {
+        half: Arc::new(Mutex::new(downstream)),
+        by_client,
+        polling: AtomicBool::new(false),
+        polled: Mutex::new(Instant::now()),
+        waker: AtomicWaker::new(),
+    });
+    context.halves.insert_poller(&session, &poller);
+    let answer = json!({ "session_id": &*session.id, "client_id": &*session.client_id, "resume": token });
+    let (idle, ack) = (context.config.idle_timeout, context.config.ack_timeout);
+    context.tasks.spawn(keep(poller, entered, route, idle, ack));
+    let mut response = error::json(StatusCode::CREATED, &answer);
+    if let Ok(id) = http::HeaderValue::from_str(&session.id) {
+        response.headers_mut().insert("x-session-id", id);
+    }
+    Ok(response)
+}
+
+/// A session between its polls.
+pub struct Poller {
+    pub(super) half: Arc<Mutex<Downstream>>,
+    by_client: bool,
+    polling: AtomicBool,
+    polled: Mutex<Instant>,
+    /// The poll that waits.
+    waker: AtomicWaker,
+}
+
+impl Poller {
+    /// Takes the one place for a poll.
+    fn begin(self: &Arc<Self>) -> Option<Polling> {
+        (!self.polling.swap(true, Ordering::AcqRel)).then(|| Polling(self.clone()))
+    }
+
+    fn idle_for(&self) -> Duration {
+        if self.polling.load(Ordering::Acquire) {
+            return Duration::ZERO;
+        }
+        self.polled.lock().unwrap_or_else(PoisonError::into_inner).elapsed()
+    }
+}
+
+/// A poll that runs.
+struct Polling(Arc<Poller>);
+
+impl Drop for Polling {
+    fn drop(&mut self) {
+        *self.0.polled.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        self.0.polling.store(false, Ordering::Release);
+    }
+}
+
+/// Owns the session from its subscribe to its end: time-outs, the broker's loss, the engine's stop.
+async fn keep(poller: Arc<Poller>, entered: Entered, route: Arc<Route>, idle: Duration, ack: Option<Duration>) {
+    let session: Arc<Session> = entered.session.clone();
+    std::future::poll_fn(|cx| {
+        session.register(cx.waker());
+        let signals = session.take_signals();
+        if signals & signal::TICK != 0 {
+            session.tick_after(Duration::ZERO);
+            if poller.idle_for() >= idle {
+                session.leave(Leave::Idle);
+            }
+            if let (Some(timeout), true) = (ack, poller.by_client) {
+                poller.half.lock().unwrap_or_else(PoisonError::into_inner).expire(timeout);
+            }
+        }
+        if signals & signal::BROKER != 0 {
+            let down = route.endpoint.status.state() == State::Down;
+            if down && route.config.on_broker_loss == OnBrokerLoss::Close {
+                session.leave(Leave::BrokerLost);
+            }
+            session.set_phase(if down { Phase::Held } else { Phase::Live });
+        }
+        // Permits, time and the broker matter to the poll that waits, too.
+        poller.waker.wake();
+        if session.leaving().is_some() { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
+    drop(poller);
+    drop(entered);
+}

@@ -1,0 +1,126 @@
+//! `POST` any path: the body becomes an event. Each request is a session of its own, so the channel is the route's.
+
+use std::sync::Arc;
+
+use http::{Method, Request, StatusCode};
+use hyper::body::Incoming;
+use serde_json::json;
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::{Context, acks, wants_method};
+use crate::config::Direction;
+use crate::event::{Event, EventId, Header, Origin, Properties};
+use crate::http::{Error, Response, error, request};
+use crate::pipeline::upstream;
+use crate::routing::Route;
+use crate::session::socket::Socket;
+
+/// Answers one request.
+pub(super) async fn handle(
+    context: Arc<Context>,
+    socket: Arc<Socket>,
+    request: Request<Incoming>,
+) -> Result<Response, Error> {
+    wants_method(&request, &Method::POST)?;
+    if context.sessions.draining() {
+        return Err(Error::draining("the engine is stopping: send it again, to another one"));
+    }
+    let (head, body) = request.into_parts();
+    let path = head.uri.path();
+    let route = context
+        .route(Direction::Upstream, path, &head.headers, &head.uri)
+        .ok_or_else(|| context.no_route(path))?;
+    let client = request::client_id(&context.config, &head.headers, &head.uri)?;
+    let id = match request::header(&head.headers, "x-event-id") {
+        Some(given) => event_id(given).map_err(Error::bad_request)?,
+        None => EventId::new(),
+    };
+    let payload = acks::read_body(&context, body, context.config.max_body).await?;
+    let text = |name: &str| request::header(&head.headers, name).map(str::to_owned);
+    let (content_type, traceparent) = (text("content-type"), text("traceparent"));
+    let properties = (content_type.is_some() || traceparent.is_some())
+        .then(|| Box::new(Properties { content_type, traceparent, ..Properties::default() }));
+    let mut headers = request::forwarded(&context.config, &head.headers);
+    headers.push(upstream::id_header(&id));
+    let peer = client.unwrap_or_else(|| request::peer_address(&context.config, socket.peer(), &head.headers).into());
+    let event = Event {
+        id: id.clone(),
+        source: context.name.clone(),
+        client_id: Some(peer),
+        payload: Some(payload),
+        key: None,
+        headers,
+        properties,
+        origin: Origin::Client { protocol: "http_post" },
+        timestamp_ms: upstream::now_ms(),
+    };
+    let slot = slot(&route).await?;
+    let session_id: Arc<str> = "".into();
+    upstream::entered(&route, &context.packets, &session_id, &event);
+    let event = Arc::new(event);
+    if upstream::confirms(route.config.delivery_guarantee) {
+        let published = upstream::publish(route.clone(), event).await;
+        drop(slot);
+        published.map_err(Error::from)?;
+        return Ok(error::json(StatusCode::OK, &json!({ "status": "published", "id": id.to_string() })));
+    }
+    // Answered now, published whatever becomes of the client: the task holds the slot, and the engine waits for it.
+    let answered = error::json(StatusCode::ACCEPTED, &json!({ "status": "accepted", "id": id.to_string() }));
+    context.tasks.spawn(async move {
+        if let Err(error) = upstream::publish(route.clone(), event).await {
+            upstream::lost(&route, &id, &error);
+        }
+        drop(slot);
+    });
+    Ok(answered)
+}
+
+async fn slot(route: &Route) -> Result<OwnedSemaphorePermit, Error> {
+    let free = route.in_flight.clone();
+    if let Ok(slot) = free.clone().try_acquire_owned() {
+        return Ok(slot);
+    }
+    match tokio::time::timeout(route.config.accept_timeout, free.acquire_owned()).await {
+        Ok(Ok(slot)) => Ok(slot),
+        _ => Err(Error::busy(format!(
+            "route {:?} has max_in_flight ({}) events out and none was confirmed in {:?}",
+            route.name, route.config.max_in_flight, route.config.accept_timeout
+        ))),
+    }
+}
+
+/// An id that a client gives its event.
+pub(super) fn event_id(given: &str) -> Result<EventId, String> {
+    if given.is_empty() || given.len() > 256 || !given.bytes().all(|b| b.is_ascii_graphic() && b != b'~' && b != b'%') {
+        return Err("an event id must be 1 to 256 printable ASCII characters without ~ and %".to_owned());
+    }
+    Ok(EventId::Text(given.into()))
+}
+
+/// The properties and headers that `metadata` of a `mediation.v1` publish may set.
+pub(super) fn from_metadata(
+    metadata: impl IntoIterator<Item = (String, String)>,
+    headers: &mut Vec<Header>,
+) -> Result<(Option<Box<Properties>>, Option<bytes::Bytes>), String> {
+    let (mut properties, mut key) = (Properties::default(), None);
+    for (name, value) in metadata {
+        match name.as_str() {
+            "content_type" => properties.content_type = Some(value),
+            "correlation_id" => properties.correlation_id = Some(value),
+            "reply_to" => properties.reply_to = Some(value),
+            "traceparent" => properties.traceparent = Some(value),
+            "key" => key = Some(value.into()),
+            _ => match name.strip_prefix("header.") {
+                Some(header) if !header.is_empty() => {
+                    headers.push(Header { name: header.into(), value: Some(value.into()) });
+                }
+                _ => {
+                    return Err(format!(
+                        "metadata key {name:?} does not travel: set header.NAME, content_type, correlation_id, reply_to, traceparent or key"
+                    ));
+                }
+            },
+        }
+    }
+    Ok(((properties != Properties::default()).then(|| Box::new(properties)), key))
+}

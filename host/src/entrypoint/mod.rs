@@ -1,0 +1,209 @@
+//! Client-facing protocols, one folder each: `websocket`, `sse`, `http_post`, `http_get`.
+//!
+//! Here is what they share: from a request to its routes, its session and its subscription. They know no brokers.
+
+pub mod acks;
+pub mod http_get;
+pub mod http_post;
+pub mod sse;
+pub mod v1;
+pub mod websocket;
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use futures_util::FutureExt as _;
+use http::{HeaderMap, Method, Request, Uri};
+use hyper::body::Incoming;
+use tokio_util::task::TaskTracker;
+
+use crate::config::{self, Direction, EntrypointKind, Guarantee, Receipt};
+use crate::endpoint::position::ResumeToken;
+use crate::endpoint::{State, Subscribe, Subscription};
+use crate::http::listener::{Connection, Handler};
+use crate::http::{Error, Response, request};
+use crate::observe::metrics::ListenerMetrics;
+use crate::observe::packet::PacketLog;
+use crate::routing::{Asked, Route, Table};
+use crate::session::registry::Sessions;
+use crate::session::socket::Socket;
+use crate::session::{Session, Phase};
+
+/// What the sessions of one entrypoint share.
+pub struct Context {
+    /// The entrypoint's name.
+    pub name: Arc<str>,
+    /// Its settings.
+    pub config: config::Entrypoint,
+    /// The routes of the engine.
+    pub table: Arc<ArcSwap<Table>>,
+    /// The sessions of the engine.
+    pub sessions: Arc<Sessions>,
+    /// Who may answer deliveries from other connections.
+    pub halves: acks::Halves,
+    /// The packet log.
+    pub packets: PacketLog,
+    /// Of the listener.
+    pub metrics: Arc<ListenerMetrics>,
+    /// Everything that runs beside a request.
+    pub tasks: TaskTracker,
+}
+
+impl Context {
+    /// Answers the entrypoint's requests.
+    #[must_use]
+    pub fn handler(self: Arc<Self>) -> Handler {
+        Arc::new(move |connection, request| self.clone().answer(connection, request).boxed())
+    }
+
+    async fn answer(self: Arc<Self>, connection: Connection, request: Request<Incoming>) -> Response {
+        let origin = request.headers().get(http::header::ORIGIN).cloned();
+        let mut response = match request::preflight(&self.config, request.method(), request.headers()) {
+            Some(response) if request::check_origin(&self.config, request.headers()).is_ok() => response,
+            _ => self.clone().dispatch(connection, request).await,
+        };
+        self.metrics.requests(response.status()).inc();
+        request::finish(&self.config, origin, &mut response);
+        response
+    }
+
+    async fn dispatch(self: Arc<Self>, connection: Connection, request: Request<Incoming>) -> Response {
+        let refused = request::check_origin(&self.config, request.headers()).err();
+        let refused = refused.or_else(|| {
+            connection.over_limit.then(|| {
+                Error::client_limit(format!("max_connections of entrypoint {:?} is reached", self.name))
+            })
+        });
+        let kind = self.config.kind;
+        if let Some(error) = refused {
+            return if kind == EntrypointKind::Sse { sse::refusal(&error) } else { error.response() };
+        }
+        let socket = connection.socket;
+        let answered = match kind {
+            EntrypointKind::Websocket => websocket::handle(self, socket, request).await,
+            EntrypointKind::Sse => sse::handle(self, socket, request).await,
+            EntrypointKind::HttpPost => http_post::handle(self, socket, request).await,
+            EntrypointKind::HttpGet => http_get::handle(self, request).await,
+        };
+        answered.unwrap_or_else(|error| error.response())
+    }
+
+    /// The route of a request in one direction.
+    fn route(&self, direction: Direction, path: &str, headers: &HeaderMap, uri: &Uri) -> Option<Arc<Route>> {
+        let header = |name: &str| request::header(headers, name);
+        let query = |name: &str| request::query(uri, name);
+        self.table.load().find(&self.name, direction, &Asked { path, header: &header, query: &query })
+    }
+
+    /// Why a request has no route.
+    fn no_route(&self, path: &str) -> Error {
+        if self.table.load().serves(&self.name) {
+            Error::no_route(format!("no route of entrypoint {:?} matches {path:?}", self.name))
+        } else {
+            Error::no_routes(format!("entrypoint {:?} has no routes: add one to the configuration", self.name))
+        }
+    }
+
+    /// Makes a session known, until the guard goes.
+    fn enter(self: &Arc<Self>, session: Arc<Session>) -> Result<Entered, Error> {
+        if !self.sessions.enter(&session) {
+            return Err(Error::draining("the engine is stopping: connect again, to another one"));
+        }
+        for route in [&session.downstream, &session.upstream].into_iter().flatten() {
+            route.metrics.sessions.inc();
+            route.metrics.sessions_opened.inc();
+        }
+        Ok(Entered { context: self.clone(), session })
+    }
+
+    /// Opens what a session reads. `named`: the client gave its id, so a durable position is its own.
+    async fn subscribe(
+        &self,
+        session: &Arc<Session>,
+        route: &Route,
+        resume: Option<ResumeToken>,
+        named: bool,
+    ) -> Result<Box<dyn Subscription>, Error> {
+        let endpoint = &route.endpoint;
+        if endpoint.status.state() == State::Down {
+            let why = endpoint.status.error().unwrap_or_default();
+            return Err(Error::broker_unavailable(format!("the broker of endpoint {:?} is away: {why}", endpoint.name)));
+        }
+        let durable = (route.config.durable && named).then(|| session.client_id.clone());
+        if durable.is_some() {
+            self.sessions.take_over(&endpoint.name, session).await;
+        }
+        let subscribe = Subscribe { resume, durable, window: route.config.channel_size };
+        let opened = endpoint.endpoint.subscribe(subscribe).await;
+        if let Err(crate::endpoint::SubscribeError::Unavailable(_)) = &opened {
+            endpoint.status.suspect();
+        }
+        let subscription = opened.map_err(Error::from)?;
+        session.set_phase(Phase::Live);
+        Ok(subscription)
+    }
+}
+
+/// A session in the registry; leaves it when dropped, whatever ended it.
+pub struct Entered {
+    context: Arc<Context>,
+    /// The session.
+    pub session: Arc<Session>,
+}
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        let session = &self.session;
+        let why = session.leaving().map_or("client", crate::session::Leave::as_str);
+        for route in [&session.downstream, &session.upstream].into_iter().flatten() {
+            route.metrics.sessions.dec();
+            route.metrics.sessions_closed(why).inc();
+        }
+        session.mark_released();
+        self.context.halves.remove(&session.id);
+        self.context.sessions.exit(session);
+    }
+}
+
+/// A session of this request.
+fn new_session(
+    context: &Context,
+    named: Option<&Arc<str>>,
+    downstream: Option<Arc<Route>>,
+    upstream: Option<Arc<Route>>,
+    socket: Option<Arc<Socket>>,
+) -> Arc<Session> {
+    let client_id = named.cloned().unwrap_or_else(|| uuid::Uuid::new_v4().to_string().into());
+    Session::new(client_id, context.name.clone(), downstream, upstream, socket)
+}
+
+/// Where the client asks to go on; the header beats the query, since an EventSource repeats its URL.
+fn resume_of(headers: &HeaderMap, uri: &Uri) -> Result<Option<ResumeToken>, Error> {
+    let given = request::header(headers, "last-event-id").map(str::to_owned);
+    let Some(given) = given.filter(|id| !id.is_empty()).or_else(|| request::query(uri, "last_event_id")) else {
+        return Ok(None);
+    };
+    // `<event id>~<token>` as SSE sends it back, a bare token, or an id without a token, which is ignored.
+    match given.rsplit_once('~') {
+        Some((_, token)) => ResumeToken::decode(token).map(Some).map_err(Error::bad_request),
+        None => Ok(ResumeToken::decode(&given).ok()),
+    }
+}
+
+/// Refuses a client that cannot give the receipt that the route wants.
+fn check_receipt(route: &Route, can: Receipt, remedy: &str) -> Result<(), Error> {
+    match route.config.receipt {
+        Some(least) if route.config.delivery_guarantee == Guarantee::AtLeastOnce && can < least => {
+            Err(Error::receipt_required(format!("route {:?} takes no receipt below {}: {remedy}", route.name, least.as_str())))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn wants_method(request: &Request<Incoming>, method: &Method) -> Result<(), Error> {
+    if request.method() == method {
+        Ok(())
+    } else {
+        Err(Error::method_not_allowed(format!("{} is wanted here, not {}", method, request.method())))
+    }
+}

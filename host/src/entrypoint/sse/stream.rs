@@ -1,0 +1,345 @@
+//! An SSE session as a response body: hyper's connection task is the session's task, and pulls.
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context as TaskContext, Poll, ready};
+use std::time::{Duration, Instant};
+
+use futures_util::future::BoxFuture;
+use http_body::Frame;
+use serde_json::json;
+
+use super::encode;
+use crate::endpoint::State;
+use crate::endpoint::position::ResumeToken;
+use crate::entrypoint::{Context, Entered};
+use crate::http::{Chunk, Error, Written};
+use crate::pipeline::downstream::{Downstream, Given, Resume, Step};
+use crate::pipeline::receipts::Receipts;
+use crate::routing::Route;
+use crate::session::{Leave, Phase, Session, signal};
+
+/// What the client chose.
+pub(super) struct Options {
+    pub(super) json: bool,
+    pub(super) by_client: bool,
+    pub(super) heartbeat: Duration,
+    pub(super) ack_timeout: Option<Duration>,
+}
+
+/// A session whose broker was away when it came.
+pub(super) struct Waiting {
+    pub(super) resume: Option<ResumeToken>,
+    pub(super) named: bool,
+    pub(super) kind: Resume,
+}
+
+type Opening = BoxFuture<'static, Result<Downstream, Error>>;
+
+enum Source {
+    Live(Arc<Mutex<Downstream>>),
+    /// Not there yet: what to open it with, and the attempt that runs.
+    Waiting(Waiting, Option<Opening>),
+}
+
+/// Counts what the kernel took; wakes the session to answer for it.
+struct Progress {
+    written: AtomicUsize,
+    session: Arc<Session>,
+}
+
+impl Written for Progress {
+    fn written(&self, events: usize) {
+        self.written.fetch_add(events, Ordering::AcqRel);
+        self.session.notify(0);
+    }
+
+    // What was not written is not answered: the window's end says so.
+    fn lost(&self, _events: usize) {}
+}
+
+/// See the module's documentation.
+pub(super) struct SseStream {
+    /// First: dropped before `entered` says that it is released.
+    source: Source,
+    context: Arc<Context>,
+    entered: Entered,
+    route: Arc<Route>,
+    options: Options,
+    progress: Arc<Progress>,
+    unwritten: Receipts,
+    opened: bool,
+    broker_lost: bool,
+    ended: bool,
+    last_write: Instant,
+    stalled: Option<Instant>,
+}
+
+impl SseStream {
+    pub(super) fn new(
+        context: Arc<Context>,
+        entered: Entered,
+        route: Arc<Route>,
+        options: Options,
+        opened: Result<Downstream, Waiting>,
+    ) -> Self {
+        let session = entered.session.clone();
+        let progress = Arc::new(Progress { written: AtomicUsize::new(0), session });
+        let mut this = Self {
+            context,
+            entered,
+            route,
+            options,
+            source: Source::Waiting(Waiting { resume: None, named: false, kind: Resume::Given }, None),
+            progress,
+            unwritten: Receipts::default(),
+            opened: false,
+            broker_lost: false,
+            ended: false,
+            last_write: Instant::now(),
+            stalled: None,
+        };
+        match opened {
+            Ok(downstream) => this.go_live(downstream),
+            Err(waiting) => {
+                this.broker_lost = true;
+                this.source = Source::Waiting(waiting, None);
+            }
+        }
+        this
+    }
+
+    fn go_live(&mut self, downstream: Downstream) {
+        let half = Arc::new(Mutex::new(downstream));
+        self.context.halves.insert(&self.entered.session, &half);
+        self.entered.session.set_phase(Phase::Live);
+        self.source = Source::Live(half);
+    }
+
+    /// Answers for what was written since the last look.
+    fn settle_written(&mut self) {
+        let written = self.progress.written.swap(0, Ordering::AcqRel);
+        if written == 0 {
+            return;
+        }
+        self.stalled = None;
+        if let Source::Live(half) = &self.source {
+            let mut half = lock(half);
+            if self.options.by_client && half.at_least_once() {
+                // The client answers by id: the tokens here are not needed.
+                self.unwritten.take(written).for_each(drop);
+            } else {
+                half.acknowledge_all(self.unwritten.take(written));
+            }
+        }
+        self.unwritten.shrink();
+    }
+
+    fn opening(&self) -> Vec<u8> {
+        let session = &self.entered.session;
+        let mut out = b":ok\n\n".to_vec();
+        encode::retry(&mut out, rand::random_range(1_000..=3_000));
+        let token = match &self.source {
+            Source::Live(half) => lock(half).resume_token(),
+            Source::Waiting(..) => None,
+        };
+        let data = json!({ "session_id": &*session.id, "client_id": &*session.client_id }).to_string();
+        let id = token.map(|token| format!("~{token}"));
+        encode::message(&mut out, Some("mediation.session"), id.as_deref(), &data);
+        if self.broker_lost {
+            notice(&mut out, "broker_lost");
+        }
+        out
+    }
+
+    fn leave(&mut self, why: Leave) -> Vec<u8> {
+        let mut out = Vec::new();
+        match why {
+            Leave::Replaced => {
+                // Two tabs would evict each other for ever.
+                encode::retry(&mut out, 3_600_000);
+                let data = json!({ "code": "replaced", "message": "a newer session has this client id" }).to_string();
+                encode::message(&mut out, Some("mediation.error"), None, &data);
+            }
+            Leave::Gone | Leave::Idle => {}
+            Leave::Drain | Leave::BrokerLost | Leave::TooSlow => {
+                encode::retry(&mut out, rand::random_range(1_000..=30_000));
+                encode::message(&mut out, Some("mediation.goaway"), None, &json!({ "code": why.as_str() }).to_string());
+            }
+        }
+        out
+    }
+
+    /// The state of the broker changed: told once each way.
+    fn broker(&mut self) -> Option<Vec<u8>> {
+        let down = self.route.endpoint.status.state() == State::Down;
+        if down == self.broker_lost || matches!(self.source, Source::Waiting(..)) {
+            return None;
+        }
+        self.broker_lost = down;
+        if down && self.route.config.on_broker_loss == crate::config::OnBrokerLoss::Close {
+            self.entered.session.leave(Leave::BrokerLost);
+            return None;
+        }
+        self.entered.session.set_phase(if down { Phase::Held } else { Phase::Live });
+        let mut out = Vec::new();
+        notice(&mut out, if down { "broker_lost" } else { "broker_back" });
+        Some(out)
+    }
+
+    /// Opens a subscription once the broker is there.
+    fn poll_opening(&mut self, cx: &mut TaskContext<'_>) -> Option<Vec<u8>> {
+        let Source::Waiting(waiting, opening) = &mut self.source else { return None };
+        if opening.is_none() {
+            if self.route.endpoint.status.state() != State::Up {
+                return None;
+            }
+            let (context, route) = (self.context.clone(), self.route.clone());
+            let session = self.entered.session.clone();
+            let (resume, named, kind) = (waiting.resume.clone(), waiting.named, waiting.kind);
+            *opening = Some(Box::pin(async move {
+                let source = context.subscribe(&session, &route, resume, named).await?;
+                Ok(Downstream::new(session, route, source, kind, context.packets.clone()))
+            }));
+        }
+        let Poll::Ready(done) = opening.as_mut()?.as_mut().poll(cx) else { return None };
+        *opening = None;
+        let mut out = Vec::new();
+        match done {
+            Ok(downstream) => {
+                self.broker_lost = false;
+                let token = downstream.resume_token();
+                self.go_live(downstream);
+                let id = token.map(|token| format!("~{token}"));
+                encode::message(&mut out, Some("mediation.notice"), id.as_deref(), &json!({ "code": "live" }).to_string());
+            }
+            Err(error) if error.passes() => return None,
+            Err(error) => {
+                // Nothing that passes: said, and tried again when the broker changes or the client comes back.
+                let data = json!({ "code": error.code, "message": error.message }).to_string();
+                encode::message(&mut out, Some("mediation.error"), None, &data);
+                self.ended = true;
+            }
+        }
+        Some(out)
+    }
+
+    fn poll_events(&mut self, cx: &mut TaskContext<'_>) -> Poll<Option<Chunk>> {
+        let Source::Live(half) = &self.source else { return Poll::Pending };
+        let mut half = lock(half);
+        let mut batch: Vec<Given> = Vec::new();
+        let polled = half.poll_batch(cx, usize::MAX, &mut batch);
+        match ready!(polled) {
+            Ok(Step::Batch) => {
+                let mut out = Vec::with_capacity(batch.iter().map(|g| g.event.size() + 128).sum());
+                let mut lengths = VecDeque::with_capacity(batch.len());
+                for given in batch {
+                    let from = out.len();
+                    half.mark_given(&given);
+                    let redelivered = given.token.redeliveries() > 0;
+                    encode::event(&mut out, &given.event, redelivered, half.resume_token(), self.options.json);
+                    lengths.push_back(out.len() - from);
+                    self.unwritten.push(given.token);
+                }
+                Poll::Ready(Some(Chunk::marked(out.into(), lengths, self.progress.clone())))
+            }
+            Ok(Step::Gap) => {
+                let mut out = Vec::new();
+                notice(&mut out, "gap");
+                Poll::Ready(Some(Chunk::plain(out.into())))
+            }
+            Err(lost) => {
+                let mut out = Vec::new();
+                let data = json!({ "code": "subscription_lost", "message": lost.to_string() }).to_string();
+                encode::message(&mut out, Some("mediation.error"), None, &data);
+                drop(half);
+                self.ended = true;
+                Poll::Ready(Some(Chunk::plain(out.into())))
+            }
+        }
+    }
+
+    fn tick(&mut self) -> Option<Vec<u8>> {
+        let session = &self.entered.session;
+        session.tick_after(Duration::ZERO);
+        if let (Some(timeout), true, Source::Live(half)) = (self.options.ack_timeout, self.options.by_client, &self.source) {
+            lock(half).expire(timeout);
+        }
+        if let Some(limit) = self.route.config.slow_client_timeout {
+            let out_of_permits = matches!(&self.source, Source::Live(half) if !lock(half).has_permits());
+            match (out_of_permits || !self.unwritten.is_empty(), self.stalled) {
+                (false, _) => self.stalled = None,
+                (true, None) => self.stalled = Some(Instant::now()),
+                (true, Some(since)) if since.elapsed() >= limit => session.leave(Leave::TooSlow),
+                (true, Some(_)) => {}
+            }
+        }
+        (self.unwritten.is_empty() && self.last_write.elapsed() >= self.options.heartbeat).then(|| {
+            let mut out = Vec::new();
+            encode::comment(&mut out);
+            out
+        })
+    }
+}
+
+fn notice(out: &mut Vec<u8>, code: &str) {
+    encode::message(out, Some("mediation.notice"), None, &json!({ "code": code }).to_string());
+}
+
+fn lock(half: &Mutex<Downstream>) -> MutexGuard<'_, Downstream> {
+    half.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl http_body::Body for SseStream {
+    type Data = Chunk;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut TaskContext<'_>,
+    ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
+        let this = &mut *self;
+        let session = this.entered.session.clone();
+        session.register(cx.waker());
+        this.settle_written();
+        if this.ended {
+            return Poll::Ready(None);
+        }
+        let signals = session.take_signals();
+        let mut text = Vec::new();
+        if !std::mem::replace(&mut this.opened, true) {
+            text = this.opening();
+        }
+        if signals & signal::BROKER != 0 {
+            text.extend(this.broker().unwrap_or_default());
+        }
+        if let Some(why) = session.leaving() {
+            this.ended = true;
+            text.extend(this.leave(why));
+        } else {
+            if signals & signal::TICK != 0 {
+                text.extend(this.tick().unwrap_or_default());
+            }
+            text.extend(this.poll_opening(cx).unwrap_or_default());
+        }
+        let chunk = if text.is_empty() {
+            if this.ended {
+                return Poll::Ready(None);
+            }
+            ready!(this.poll_events(cx))
+        } else {
+            Some(Chunk::plain(text.into()))
+        };
+        this.last_write = Instant::now();
+        Poll::Ready(chunk.map(|chunk| Ok(Frame::data(chunk))))
+    }
+}
+
+impl Drop for SseStream {
+    fn drop(&mut self) {
+        self.settle_written();
+    }
+}

@@ -1,0 +1,122 @@
+//! WebSocket: any path; plain frames, or JSON frames with sub-protocol `mediation.v1`.
+//!
+//! - [`wire`] the stream under tungstenite: one ordered out-buffer, lent by the worker
+//! - [`session`] the session's one task
+//! - [`frames`] what goes out for an event
+//!
+//! Known limits: `frames: text` sends what is not UTF-8 as binary; no compression.
+
+mod close;
+mod frames;
+mod inbound;
+mod liveness;
+mod session;
+mod wire;
+
+use std::sync::Arc;
+
+use http::{HeaderValue, Method, Request, StatusCode, header};
+use hyper::body::Incoming;
+use hyper_util::rt::TokioIo;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+
+use super::{Context, check_receipt, new_session, resume_of, v1, wants_method};
+use crate::config::{Direction, Receipt};
+use crate::endpoint::State;
+use crate::http::{Body, Error, Response, request};
+use crate::pipeline::downstream::{Downstream, Resume};
+use crate::session::Phase;
+use crate::session::socket::{Io, Socket};
+
+/// Answers a handshake: everything that can refuse does so before the upgrade.
+pub(super) async fn handle(
+    context: Arc<Context>,
+    socket: Arc<Socket>,
+    mut request: Request<Incoming>,
+) -> Result<Response, Error> {
+    wants_method(&request, &Method::GET)?;
+    let accept = accept_key(&request)?;
+    let (headers, uri) = (request.headers(), request.uri());
+    let path = uri.path();
+    let down = context.route(Direction::Downstream, path, headers, uri);
+    let up = context.route(Direction::Upstream, path, headers, uri);
+    if down.is_none() && up.is_none() {
+        return Err(context.no_route(path));
+    }
+    let offered = headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).iter().filter_map(|v| v.to_str().ok());
+    let v1 = offered.flat_map(|list| list.split(',')).any(|name| name.trim() == v1::PROTOCOL);
+    if let Some(down) = &down {
+        let can = if v1 { Receipt::Processed } else { Receipt::Received };
+        check_receipt(down, can, "connect with sub-protocol mediation.v1 and answer with ack frames")?;
+    }
+    let named = request::client_id(&context.config, headers, uri)?;
+    let resume = resume_of(headers, uri)?;
+    let forwarded = request::forwarded(&context.config, headers);
+    for route in up.iter() {
+        if route.endpoint.status.state() == State::Down {
+            let why = route.endpoint.status.error().unwrap_or_default();
+            let name = &route.endpoint.name;
+            return Err(Error::broker_unavailable(format!("the broker of endpoint {name:?} is away: {why}")));
+        }
+        if !route.endpoint.built_in {
+            return Err(Error::not_built_in(format!(
+                "endpoint {:?} is of kind {:?}, which is not built into this engine", route.endpoint.name, route.endpoint.kind
+            )));
+        }
+    }
+    let session = new_session(&context, named.as_ref(), down.clone(), up.clone(), Some(socket));
+    let entered = context.enter(session.clone())?;
+    let downstream = match &down {
+        None => None,
+        Some(route) => {
+            let source = context.subscribe(&session, route, resume, named.is_some()).await?;
+            let kind = if v1 { Resume::Acknowledged } else { Resume::Given };
+            Some(Downstream::new(session.clone(), route.clone(), source, kind, context.packets.clone()))
+        }
+    };
+    session.set_phase(Phase::Live);
+    let upgrade = hyper::upgrade::on(&mut request);
+    let tasks = context.tasks.clone();
+    // A task of its own: hyper's connection task, with its buffers, ends here.
+    tasks.spawn(async move {
+        match upgrade.await.map(hyper::upgrade::Upgraded::downcast::<TokioIo<Io>>) {
+            Ok(Ok(parts)) => {
+                let socket = parts.io.into_inner().0;
+                session::run(context, socket, &parts.read_buf, entered, downstream, v1, forwarded).await;
+            }
+            Ok(Err(_)) => tracing::error!("an upgraded connection is of an unknown type"),
+            Err(error) => tracing::debug!(%error, "the client left during the handshake"),
+        }
+    });
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    let out = response.headers_mut();
+    out.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+    out.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+    if let Ok(value) = HeaderValue::from_str(&accept) {
+        out.insert(header::SEC_WEBSOCKET_ACCEPT, value);
+    }
+    if v1 {
+        out.insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(v1::PROTOCOL));
+    }
+    Ok(response)
+}
+
+/// RFC 6455, section 4.2.1.
+fn accept_key(request: &Request<Incoming>) -> Result<String, Error> {
+    let has = |name: header::HeaderName, token: &str| {
+        request.headers().get_all(name).iter().filter_map(|v| v.to_str().ok()).any(|list| {
+            list.split(',').any(|part| part.trim().eq_ignore_ascii_case(token))
+        })
+    };
+    if !has(header::CONNECTION, "upgrade") || !has(header::UPGRADE, "websocket") {
+        return Err(Error::upgrade_required("this entrypoint speaks WebSocket: send an upgrade request"));
+    }
+    if !has(header::SEC_WEBSOCKET_VERSION, "13") {
+        return Err(Error::bad_request("Sec-WebSocket-Version must be 13"));
+    }
+    match request.headers().get(header::SEC_WEBSOCKET_KEY) {
+        Some(key) if key.len() == 24 => Ok(derive_accept_key(key.as_bytes())),
+        _ => Err(Error::bad_request("Sec-WebSocket-Key must be 16 bytes in base64")),
+    }
+}
