@@ -1,0 +1,114 @@
+//! Clients that leave, in every way: the consumer is gone, the position stays, what was unacknowledged comes again.
+
+use mediation_tests::{Broker, Engine, OnKafka, RawWs, Spec, World, Ws, run};
+use serde_json::{Value, json};
+
+on_every_broker!(
+    what_was_not_acknowledged_comes_again_with_the_same_ids,
+    a_client_that_closes_is_gone_and_its_position_stays,
+    a_client_that_resets_is_gone_and_its_position_stays,
+    a_silent_client_is_gone_and_its_position_stays,
+    one_client_that_leaves_hurts_no_other,
+);
+
+fn durable() -> Spec {
+    let listeners = json!({ "ws": { "ping_interval": "1s", "ping_timeout": "3s" } });
+    Spec { down: json!({ "durable": true }), listeners, ..Spec::default() }
+}
+
+/// Leaves n of six events unacknowledged, and returns the ids of those.
+async fn leave_unacknowledged<B: Broker>(world: &World<B>, acked: usize) -> Vec<Value> {
+    let (mut ws, _) = Ws::open_v1(world.engine.addr("ws"), "durable", "").await;
+    world.acknowledged_is("durable", 0).await;
+    world.publish((0..6).map(|i| i.to_string())).await;
+    let mut ids = Vec::new();
+    for _ in 0..6 {
+        ids.push(ws.json_of("event").await["id"].clone());
+    }
+    ws.ack(&ids[..acked].iter().collect::<Vec<_>>()).await;
+    world.acknowledged_is("durable", acked as i64).await;
+    ws.close().await;
+    world.engine.session_gone("durable").await;
+    ids.split_off(acked)
+}
+
+async fn comes_again(engine: &Engine, ids: &[Value]) -> Ws {
+    let (mut ws, _) = Ws::open_v1(engine.addr("ws"), "durable", "").await;
+    for id in ids {
+        let event = ws.json_of("event").await;
+        assert_eq!(&event["id"], id, "{event}");
+    }
+    ws
+}
+
+async fn what_was_not_acknowledged_comes_again_with_the_same_ids<B: Broker>() {
+    let world = World::<B>::start(durable()).await;
+    let ids = leave_unacknowledged(&world, 2).await;
+    let mut ws = comes_again(&world.engine, &ids).await;
+    world.publish(["new"]).await;
+    assert_eq!(ws.json_of("event").await["payload"], "new", "exactly those come again");
+}
+
+#[test]
+fn what_was_not_acknowledged_comes_again_on_a_second_engine() {
+    run(async {
+        let world = World::<OnKafka>::start(durable()).await;
+        let ids = leave_unacknowledged(&world, 2).await;
+        let second = world.second_engine().await;
+        let mut ws = comes_again(&second, &ids).await;
+        world.publish(["new"]).await;
+        assert_eq!(ws.json_of("event").await["payload"], "new", "exactly those come again");
+    });
+}
+
+async fn a_client_that_closes_is_gone_and_its_position_stays<B: Broker>() {
+    let world = World::<B>::start(durable()).await;
+    let ws = held(&world).await;
+    drop(ws);
+    gone_with_position_zero(&world).await;
+}
+
+async fn a_client_that_resets_is_gone_and_its_position_stays<B: Broker>() {
+    let world = World::<B>::start(durable()).await;
+    held(&world).await.reset();
+    gone_with_position_zero(&world).await;
+}
+
+async fn a_silent_client_is_gone_and_its_position_stays<B: Broker>() {
+    let world = World::<B>::start(durable()).await;
+    let ws = held(&world).await;
+    gone_with_position_zero(&world).await; // by the unanswered ping
+    drop(ws);
+}
+
+/// A client with an event in hand that it does not confirm.
+async fn held<B: Broker>(world: &World<B>) -> RawWs {
+    let mut ws = RawWs::open(world.engine.addr("ws"), "durable", None).await;
+    world.publish(["one"]).await;
+    assert_eq!(ws.event().await, b"one");
+    ws
+}
+
+async fn gone_with_position_zero<B: Broker>(world: &World<B>) {
+    world.engine.session_gone("durable").await;
+    let mut ws = Ws::open(world.engine.addr("ws"), "durable").await;
+    assert_eq!(ws.event().await, b"one", "it was not acknowledged");
+    world.publish(["two"]).await;
+    assert_eq!(ws.event().await, b"two");
+}
+
+async fn one_client_that_leaves_hurts_no_other<B: Broker>() {
+    let world = World::<B>::start(Spec::default()).await;
+    let mut stays = Ws::open(world.engine.addr("ws"), "stays").await;
+    for n in 0..10 {
+        let leaver = RawWs::open(world.engine.addr("ws"), "leaver", None).await;
+        world.publish([format!("{n}")]).await;
+        if n % 2 == 0 {
+            leaver.reset()
+        } else {
+            drop(leaver)
+        }
+        assert_eq!(stays.event().await, format!("{n}").into_bytes());
+    }
+    world.engine.session_gone("leaver").await;
+}

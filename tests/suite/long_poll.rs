@@ -1,0 +1,162 @@
+//! Long polling: what a poll brings, how long it waits, acknowledgement and what comes again.
+
+use std::time::{Duration, Instant};
+
+use mediation_tests::{Memory, Spec, World, http, run};
+use reqwest::Response;
+use serde_json::{Value, json};
+
+struct Poller<'a> {
+    world: &'a World<Memory>,
+    session: String,
+}
+
+impl<'a> Poller<'a> {
+    async fn subscribe(world: &'a World<Memory>, query: &str) -> Self {
+        let request =
+            http().post(world.engine.url("poll", &format!("/subscribe{query}"))).header("x-client-id", "poller");
+        let answer = request.send().await.expect("an answer");
+        assert_eq!(answer.status(), 201);
+        let body: Value = answer.json().await.expect("JSON");
+        assert_eq!(body["client_id"], "poller", "{body}");
+        Self { world, session: body["session_id"].as_str().expect("an id").to_owned() }
+    }
+
+    async fn poll(&self, query: &str) -> Response {
+        let request = http().get(self.world.engine.url("poll", &format!("/poll{query}")));
+        request.header("x-session-id", &self.session).send().await.expect("an answer")
+    }
+
+    async fn items(&self, query: &str) -> Vec<Value> {
+        let request =
+            http().get(self.world.engine.url("poll", &format!("/poll{query}"))).header("accept", "application/json");
+        let answer = request.header("x-session-id", &self.session).send().await.expect("an answer");
+        assert_eq!(answer.status(), 200);
+        let body: Value = answer.json().await.expect("JSON");
+        body["items"].as_array().expect("items").clone()
+    }
+
+    async fn ack(&self, body: Value) -> u16 {
+        let request = http().post(self.world.engine.url("poll", "/ack")).header("x-session-id", &self.session);
+        request.json(&body).send().await.expect("an answer").status().as_u16()
+    }
+}
+
+#[test]
+fn a_poll_gives_one_event_raw_with_its_id_and_metadata() {
+    run(async {
+        let world = World::<Memory>::start(Spec::default()).await;
+        let poller = Poller::subscribe(&world, "").await;
+        world.publish_records(&[mediation_tests::Record::new("raw \u{fc}").header("x-one", "1")]).await;
+        let answer = poller.poll("").await;
+        assert_eq!(answer.status(), 200);
+        let header = |name: &str| answer.headers().get(name).map(|v| v.to_str().expect("text").to_owned());
+        assert!(header("x-event-id").expect("an id").ends_with("-0-0"));
+        assert!(header("x-resume-token").is_some_and(|t| !t.is_empty()));
+        assert_eq!(header("x-meta-protocol").as_deref(), Some("memory"));
+        assert_eq!(header("x-meta-header.x-one").as_deref(), Some("1"), "{:?}", answer.headers());
+        assert_eq!(answer.text().await.expect("a body"), "raw \u{fc}");
+    });
+}
+
+#[test]
+fn a_poll_waits_for_an_event_and_not_longer_than_asked() {
+    run(async {
+        let world = World::<Memory>::start(Spec::default()).await;
+        let poller = Poller::subscribe(&world, "").await;
+        let start = Instant::now();
+        assert_eq!(poller.poll("?wait=1s").await.status(), 204);
+        assert!(start.elapsed() >= Duration::from_millis(900), "{:?}", start.elapsed());
+        let (answer, ()) = tokio::join!(poller.poll("?wait=30s"), world.publish(["comes"]));
+        assert_eq!(answer.text().await.expect("a body"), "comes");
+    });
+}
+
+#[test]
+fn a_second_poll_beside_a_waiting_one_is_409() {
+    run(async {
+        let world = World::<Memory>::start(Spec::default()).await;
+        let poller = Poller::subscribe(&world, "").await;
+        let waiting = poller.poll("?wait=30s");
+        let second = async {
+            // Whichever of the two arrives first waits; the other is refused at once.
+            poller.poll("?wait=30s").await
+        };
+        let refused = async {
+            let mut waiting = std::pin::pin!(waiting);
+            let mut second = std::pin::pin!(second);
+            tokio::select! { a = &mut waiting => (a.status(), second.as_mut().await), b = &mut second => (b.status(), waiting.as_mut().await) }
+        };
+        let publish = async {
+            world.engine.session_when("poller", "it is polled", |_| true).await;
+            // The refusal needs no event; the event ends the poll that waits.
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            world.publish(["x"]).await;
+        };
+        let ((status, winner), ()) = tokio::join!(refused, publish);
+        assert_eq!(status, 409);
+        assert_eq!(winner.text().await.expect("a body"), "x");
+    });
+}
+
+#[test]
+fn items_are_limited_and_acknowledged_by_the_client() {
+    run(async {
+        let world = World::<Memory>::start(Spec { down: json!({ "durable": true }), ..Spec::default() }).await;
+        let poller = Poller::subscribe(&world, "?ack=client").await;
+        world.publish((0..5).map(|i| i.to_string())).await;
+        let mut items = poller.items("?limit=3").await;
+        assert_eq!(items.len(), 3, "{items:?}");
+        while items.len() < 5 {
+            items.extend(poller.items("?limit=3").await);
+        }
+        let payloads: Vec<_> = items.iter().map(|i| i["payload"].as_str().unwrap_or_default()).collect();
+        assert_eq!(payloads, ["0", "1", "2", "3", "4"]);
+        assert_eq!(world.acknowledged("poller").await, Some(0));
+        assert_eq!(poller.ack(json!({ "ids": [items[0]["id"], items[2]["id"]] })).await, 204);
+        world.acknowledged_is("poller", 1).await;
+        assert_eq!(poller.ack(json!({ "ids": [items[1]["id"]] })).await, 204);
+        world.acknowledged_is("poller", 3).await;
+    });
+}
+
+#[test]
+fn what_is_not_acknowledged_in_ack_timeout_is_given_again() {
+    run(async {
+        let listeners = json!({ "poll": { "ack_timeout": "3s" } });
+        let world = World::<Memory>::start(Spec { listeners, ..Spec::default() }).await;
+        let poller = Poller::subscribe(&world, "?ack=client").await;
+        world.publish(["one"]).await;
+        let first = poller.items("").await.remove(0);
+        let again = poller.items("?wait=30s").await.remove(0);
+        assert_eq!((&first["id"], &first["payload"]), (&again["id"], &again["payload"]));
+        assert_eq!(poller.ack(json!({ "ids": [first["id"]] })).await, 204);
+        world.publish(["two"]).await;
+        assert_eq!(poller.items("?wait=30s").await[0]["payload"], "two", "it does not come a third time");
+    });
+}
+
+#[test]
+fn a_nack_brings_the_event_again() {
+    run(async {
+        let down = json!({ "redelivery_backoff": "100ms" });
+        let world = World::<Memory>::start(Spec { down, ..Spec::default() }).await;
+        let poller = Poller::subscribe(&world, "?ack=client").await;
+        world.publish(["one"]).await;
+        let first = poller.items("").await.remove(0);
+        assert_eq!(poller.ack(json!({ "nack": [first["id"]], "requeue": true })).await, 204);
+        let again = poller.items("?wait=30s").await.remove(0);
+        assert_eq!(first["id"], again["id"]);
+    });
+}
+
+#[test]
+fn a_session_that_nobody_polls_is_closed() {
+    run(async {
+        let listeners = json!({ "poll": { "idle_timeout": "3s" } });
+        let world = World::<Memory>::start(Spec { listeners, ..Spec::default() }).await;
+        let poller = Poller::subscribe(&world, "").await;
+        world.engine.session_gone("poller").await;
+        assert_eq!(poller.poll("").await.status(), 410);
+    });
+}

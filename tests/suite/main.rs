@@ -1,0 +1,12 @@
+//! All tests that need the engine's binary. `conformance` runs against every broker, the others against what they name.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+#![allow(clippy::indexing_slicing, reason = "JSON answers are read by index; a miss fails the test")]
+#![allow(missing_docs, reason = "a test's name says what it shows")]
+
+mod conformance;
+mod http_answers;
+mod kafka_faults;
+mod long_poll;
+mod operating;
+mod other_clients;
