@@ -72,7 +72,8 @@ pub fn main() -> ExitCode {
 
 fn load(options: &RunOptions) -> io::Result<(Source, Loaded)> {
     let source = config::find(options.config.clone());
-    let mut loaded = source.load().map_err(|errors| io::Error::other(format!("the configuration is refused\n{errors}")))?;
+    let mut loaded =
+        source.load().map_err(|errors| io::Error::other(format!("the configuration is refused\n{errors}")))?;
     if let Some(dir) = &options.plugins {
         loaded.config.plugins_dir.clone_from(dir);
     }

@@ -26,7 +26,12 @@ pub trait Endpoint: Send + Sync {
     /// Submits an event. The order of the calls of one session is the order at the broker: a caller awaits the outer
     /// future (room in the client library's queue) before it submits the next; the inner one is the broker's confirm.
     /// `timeout` is final: the confirm fails with [`PublishError::TimedOut`] when it is over.
-    fn publish(&self, address: Option<Address>, event: Arc<Event>, timeout: Duration) -> BoxFuture<'_, Result<Confirm, PublishError>>;
+    fn publish(
+        &self,
+        address: Option<Address>,
+        event: Arc<Event>,
+        timeout: Duration,
+    ) -> BoxFuture<'_, Result<Confirm, PublishError>>;
 
     /// Opens a subscription. Resolved means live: nothing that is published after it is missed.
     fn subscribe(&self, request: Subscribe) -> BoxFuture<'_, Result<Box<dyn Subscription>, SubscribeError>>;
@@ -56,7 +61,12 @@ pub struct Subscribe {
 pub trait Subscription: Send {
     /// Appends what is ready, up to the budget, in the broker's order; waits (Pending, waker registered) when nothing
     /// is. Nothing is taken from the broker beyond the budget but what its client library prefetches.
-    fn poll_pull(&mut self, cx: &mut Context<'_>, budget: Budget, out: &mut Vec<Delivery>) -> Poll<Result<Pulled, Lost>>;
+    fn poll_pull(
+        &mut self,
+        cx: &mut Context<'_>,
+        budget: Budget,
+        out: &mut Vec<Delivery>,
+    ) -> Poll<Result<Pulled, Lost>>;
 
     /// The lanes (partitions) so far; grows when a partition appears, never shrinks. `Delivery::lane` indexes it.
     fn lanes(&self) -> &[Lane];

@@ -86,7 +86,9 @@ impl ResumeToken {
         let raw = URL_SAFE_NO_PAD.decode(text).map_err(|_| bad())?;
         let mut rest = raw.as_slice();
         if take(&mut rest).ok_or_else(bad)? != VERSION {
-            return Err("the resume token is of another version of the engine: leave it out and start afresh".to_owned());
+            return Err(
+                "the resume token is of another version of the engine: leave it out and start afresh".to_owned()
+            );
         }
         let (hash, mut rest) = rest.split_first_chunk::<8>().ok_or_else(bad)?;
         let scope = Scope { hash: u64::from_le_bytes(*hash), epoch: take(&mut rest).ok_or_else(bad)? };
@@ -142,10 +144,8 @@ mod tests {
     #[test]
     fn a_token_comes_back_as_it_went() {
         let scope = Scope::new("kafka-main", ["a", "b"], 1_700_000_000_000);
-        let positions = [
-            Position { topic: 0, partition: 0, offset: 0 },
-            Position { topic: 1, partition: 31, offset: i64::MAX },
-        ];
+        let positions =
+            [Position { topic: 0, partition: 0, offset: 0 }, Position { topic: 1, partition: 31, offset: i64::MAX }];
         let text = ResumeToken::encode(scope, positions.into_iter()).expect("few positions");
         assert_eq!(ResumeToken::decode(&text), Ok(ResumeToken { scope, positions: positions.to_vec() }));
     }

@@ -154,7 +154,6 @@ impl Engine {
         }
         tracing::info!(listeners = addresses.join(","), version = env!("CARGO_PKG_VERSION"), "ready");
     }
-
 }
 
 /// A session is a descriptor: take all that the system grants.

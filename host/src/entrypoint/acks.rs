@@ -82,12 +82,15 @@ fn yes() -> bool {
 
 /// The session that a request names: by `X-Session-ID`, or while ids are trusted by `X-Client-ID`.
 pub(super) fn named(context: &Context, headers: &HeaderMap, uri: &Uri) -> Result<Arc<Session>, Error> {
-    let given = request::header(headers, "x-session-id").map(str::to_owned).or_else(|| request::query(uri, "session_id"));
+    let given =
+        request::header(headers, "x-session-id").map(str::to_owned).or_else(|| request::query(uri, "session_id"));
     let found = match given {
         Some(id) => context.sessions.by_id(&id),
         None => match request::client_id(&context.config, headers, uri)? {
             Some(client) => context.sessions.by_client(&context.name, &client),
-            None => return Err(Error::bad_request("name the session: X-Session-ID, or X-Client-ID where ids are trusted")),
+            None => {
+                return Err(Error::bad_request("name the session: X-Session-ID, or X-Client-ID where ids are trusted"));
+            }
         },
     };
     match found {
@@ -108,7 +111,9 @@ pub(super) async fn read_body(context: &Context, body: Incoming, limit: usize) -
             context.name
         ))),
         Ok(Err(error)) => Err(Error::bad_request(format!("the body could not be read: {error}"))),
-        Err(_) => Err(Error::request_timeout(format!("the body did not come within {:?}", context.config.body_timeout))),
+        Err(_) => {
+            Err(Error::request_timeout(format!("the body did not come within {:?}", context.config.body_timeout)))
+        }
     }
 }
 

@@ -27,7 +27,7 @@ use crate::observe::packet::PacketLog;
 use crate::routing::{Asked, Route, Table};
 use crate::session::registry::Sessions;
 use crate::session::socket::Socket;
-use crate::session::{Session, Phase};
+use crate::session::{Phase, Session};
 
 /// What the sessions of one entrypoint share.
 pub struct Context {
@@ -70,9 +70,9 @@ impl Context {
     async fn dispatch(self: Arc<Self>, connection: Connection, request: Request<Incoming>) -> Response {
         let refused = request::check_origin(&self.config, request.headers()).err();
         let refused = refused.or_else(|| {
-            connection.over_limit.then(|| {
-                Error::client_limit(format!("max_connections of entrypoint {:?} is reached", self.name))
-            })
+            connection
+                .over_limit
+                .then(|| Error::client_limit(format!("max_connections of entrypoint {:?} is reached", self.name)))
         });
         let kind = self.config.kind;
         if let Some(error) = refused {
@@ -127,7 +127,10 @@ impl Context {
         let endpoint = &route.endpoint;
         if endpoint.status.state() == State::Down {
             let why = endpoint.status.error().unwrap_or_default();
-            return Err(Error::broker_unavailable(format!("the broker of endpoint {:?} is away: {why}", endpoint.name)));
+            return Err(Error::broker_unavailable(format!(
+                "the broker of endpoint {:?} is away: {why}",
+                endpoint.name
+            )));
         }
         let durable = (route.config.durable && named).then(|| session.client_id.clone());
         if durable.is_some() {
@@ -194,7 +197,11 @@ fn resume_of(headers: &HeaderMap, uri: &Uri) -> Result<Option<ResumeToken>, Erro
 fn check_receipt(route: &Route, can: Receipt, remedy: &str) -> Result<(), Error> {
     match route.config.receipt {
         Some(least) if route.config.delivery_guarantee == Guarantee::AtLeastOnce && can < least => {
-            Err(Error::receipt_required(format!("route {:?} takes no receipt below {}: {remedy}", route.name, least.name())))
+            Err(Error::receipt_required(format!(
+                "route {:?} takes no receipt below {}: {remedy}",
+                route.name,
+                least.name()
+            )))
         }
         _ => Ok(()),
     }

@@ -73,7 +73,9 @@ impl Bound {
     /// # Errors
     /// With the place in words.
     pub fn new(place: &Place<'_>) -> io::Result<Self> {
-        let named = |what: String| move |error: io::Error| io::Error::new(error.kind(), format!("cannot listen on {what}: {error}"));
+        let named = |what: String| {
+            move |error: io::Error| io::Error::new(error.kind(), format!("cannot listen on {what}: {error}"))
+        };
         match place {
             Place::Unix(path) => {
                 // A file that nobody listens on is what a killed engine leaves behind.
@@ -85,7 +87,10 @@ impl Bound {
             Place::Tcp(Some(host), port) => {
                 let host = host.trim_matches(['[', ']']);
                 let ip = host.parse().map_err(|_| {
-                    io::Error::new(io::ErrorKind::InvalidInput, format!("cannot listen on {host:?}: bind takes an IP address"))
+                    io::Error::new(
+                        io::ErrorKind::InvalidInput,
+                        format!("cannot listen on {host:?}: bind takes an IP address"),
+                    )
                 })?;
                 let address = SocketAddr::new(ip, *port);
                 Ok(Self::Tcp(tcp(address).map_err(named(address.to_string()))?))
@@ -224,7 +229,12 @@ impl Drop for Guard {
     }
 }
 
-async fn connection_task(connection: Connection, header_timeout: Duration, handler: Handler, mut stop: watch::Receiver<bool>) {
+async fn connection_task(
+    connection: Connection,
+    header_timeout: Duration,
+    handler: Handler,
+    mut stop: watch::Receiver<bool>,
+) {
     let socket = connection.socket.clone();
     let service = service_fn(move |request| {
         let answer = handler(connection.clone(), request);

@@ -124,7 +124,10 @@ fn matches(matches: &Match, asked: &Asked<'_>) -> bool {
     let path = match matches.path.as_deref() {
         None => true,
         Some(pattern) => match pattern.strip_suffix('*') {
-            Some(prefix) => asked.path.starts_with(prefix) || asked.path.strip_suffix('/').unwrap_or(asked.path) == prefix.trim_end_matches('/'),
+            Some(prefix) => {
+                asked.path.starts_with(prefix)
+                    || asked.path.strip_suffix('/').unwrap_or(asked.path) == prefix.trim_end_matches('/')
+            }
             None => asked.path == pattern,
         },
     };
@@ -152,14 +155,16 @@ mod tests {
 
     #[test]
     fn conditions_must_all_hold() {
-        let with = |value: &str| Match { header: [("x-channel".to_owned(), value.to_owned())].into(), ..Match::default() };
+        let with =
+            |value: &str| Match { header: [("x-channel".to_owned(), value.to_owned())].into(), ..Match::default() };
         assert!(asks(&with("prices"), "/") && !asks(&with("news"), "/"));
     }
 
     #[test]
     fn the_longer_prefix_ranks_first() {
         let longer = Match { path: Some("/a/b/*".into()), ..Match::default() };
-        let shorter = Match { path: Some("/a/*".into()), header: [("h".into(), "v".into())].into(), ..Match::default() };
+        let shorter =
+            Match { path: Some("/a/*".into()), header: [("h".into(), "v".into())].into(), ..Match::default() };
         assert!(rank(&longer) > rank(&shorter));
     }
 }

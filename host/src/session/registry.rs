@@ -128,7 +128,9 @@ impl Sessions {
     /// Tells the sessions of one endpoint that its state changed.
     pub fn broker_changed(&self, endpoint: &str) {
         for session in self.all() {
-            let of = |route: &Option<Arc<crate::routing::Route>>| route.as_ref().is_some_and(|r| &*r.endpoint.name == endpoint);
+            let of = |route: &Option<Arc<crate::routing::Route>>| {
+                route.as_ref().is_some_and(|r| &*r.endpoint.name == endpoint)
+            };
             if of(&session.downstream) || of(&session.upstream) {
                 session.notify(signal::BROKER);
             }

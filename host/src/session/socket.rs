@@ -7,8 +7,8 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::Pin;
-use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 
 use futures_util::task::AtomicWaker;
@@ -75,7 +75,13 @@ impl Socket {
     }
 
     fn new(stream: Stream, peer: Peer) -> Arc<Self> {
-        Arc::new(Self { stream, peer, killed: AtomicBool::new(false), killer: AtomicWaker::new(), held: OnceLock::new() })
+        Arc::new(Self {
+            stream,
+            peer,
+            killed: AtomicBool::new(false),
+            killer: AtomicWaker::new(),
+            held: OnceLock::new(),
+        })
     }
 
     /// Who is at the other end.
@@ -87,9 +93,9 @@ impl Socket {
     /// Sets its options; what the kernel refuses is no reason to refuse the client.
     pub fn prepare(&self, send_buffer: usize) {
         let done = match &self.stream {
-            Stream::Tcp(stream) => stream
-                .set_nodelay(true)
-                .and_then(|()| socket2::SockRef::from(stream).set_send_buffer_size(send_buffer)),
+            Stream::Tcp(stream) => {
+                stream.set_nodelay(true).and_then(|()| socket2::SockRef::from(stream).set_send_buffer_size(send_buffer))
+            }
             Stream::Unix(stream) => socket2::SockRef::from(stream).set_send_buffer_size(send_buffer),
         };
         if let Err(error) = done {

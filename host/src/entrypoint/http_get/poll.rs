@@ -131,7 +131,9 @@ fn raw(poller: &Arc<Poller>, session: &Arc<Session>, batch: Vec<Given>) -> Respo
     };
     let headers = response.headers_mut();
     let mut put = |name: &str, value: &str| {
-        if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_str(&printable(value))) {
+        if let (Ok(name), Ok(value)) =
+            (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_str(&printable(value)))
+        {
             headers.append(name, value);
         }
     };

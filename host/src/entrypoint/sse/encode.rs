@@ -100,7 +100,10 @@ mod tests {
     fn what_an_event_stream_cannot_carry_goes_as_base64() {
         for payload in [&b"a\rb"[..], &b"\xff"[..]] {
             let payload: &'static [u8] = payload.to_vec().leak();
-            assert_eq!(text(Some(payload)), format!("id: t%7E%0A-0-7~tok\nevent: binary\ndata: {}\n\n", STANDARD.encode(payload)));
+            assert_eq!(
+                text(Some(payload)),
+                format!("id: t%7E%0A-0-7~tok\nevent: binary\ndata: {}\n\n", STANDARD.encode(payload))
+            );
         }
     }
 }

@@ -30,9 +30,7 @@ pub(super) async fn handle(
     wants_method(&request, &Method::GET)?;
     let (headers, uri) = (request.headers(), request.uri());
     let path = uri.path();
-    let route = context
-        .route(Direction::Downstream, path, headers, uri)
-        .ok_or_else(|| context.no_route(path))?;
+    let route = context.route(Direction::Downstream, path, headers, uri).ok_or_else(|| context.no_route(path))?;
     let by_client = request::query(uri, "ack").as_deref() == Some("client");
     let can = if by_client { Receipt::Processed } else { Receipt::Written };
     check_receipt(&route, can, "connect with ?ack=client and answer by POST /ack")?;
@@ -52,7 +50,9 @@ pub(super) async fn handle(
     let kind = if by_client { Resume::Acknowledged } else { Resume::Given };
     let opened = match context.subscribe(&session, &route, resume.clone(), named.is_some()).await {
         Ok(source) => Ok(Downstream::new(session.clone(), route.clone(), source, kind, context.packets.clone())),
-        Err(error) if error.passes() && error.code != "client_limit" && route.config.on_broker_loss == OnBrokerLoss::Hold => {
+        Err(error)
+            if error.passes() && error.code != "client_limit" && route.config.on_broker_loss == OnBrokerLoss::Hold =>
+        {
             Err(stream::Waiting { resume, named: named.is_some(), kind })
         }
         Err(error) if error.passes() => return Ok(refusal(&error)),
@@ -69,7 +69,12 @@ pub(super) fn refusal(error: &Error) -> Response {
     }
     let mut out = Vec::new();
     encode::retry(&mut out, rand::random_range(1_000..=30_000));
-    encode::message(&mut out, Some("mediation.goaway"), None, &serde_json::json!({ "code": error.code, "message": error.message }).to_string());
+    encode::message(
+        &mut out,
+        Some("mediation.goaway"),
+        None,
+        &serde_json::json!({ "code": error.code, "message": error.message }).to_string(),
+    );
     let mut refused = response(Body::Whole(Some(Chunk::plain(out.into()))));
     refused.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     refused

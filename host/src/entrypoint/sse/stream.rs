@@ -214,7 +214,12 @@ impl SseStream {
                 let token = downstream.resume_token();
                 self.go_live(downstream);
                 let id = token.map(|token| format!("~{token}"));
-                encode::message(&mut out, Some("mediation.notice"), id.as_deref(), &json!({ "code": "live" }).to_string());
+                encode::message(
+                    &mut out,
+                    Some("mediation.notice"),
+                    id.as_deref(),
+                    &json!({ "code": "live" }).to_string(),
+                );
             }
             Err(error) if error.passes() => return None,
             Err(error) => {
@@ -265,7 +270,9 @@ impl SseStream {
     fn tick(&mut self) -> Option<Vec<u8>> {
         let session = &self.entered.session;
         session.tick_after(Duration::ZERO);
-        if let (Some(timeout), true, Source::Live(half)) = (self.options.ack_timeout, self.options.by_client, &self.source) {
+        if let (Some(timeout), true, Source::Live(half)) =
+            (self.options.ack_timeout, self.options.by_client, &self.source)
+        {
             lock(half).expire(timeout);
         }
         if let Some(limit) = self.route.config.slow_client_timeout {

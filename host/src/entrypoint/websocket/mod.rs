@@ -60,7 +60,8 @@ pub(super) async fn handle(
         }
         if !route.endpoint.built_in {
             return Err(Error::not_built_in(format!(
-                "endpoint {:?} is of kind {:?}, which is not built into this engine", route.endpoint.name, route.endpoint.kind
+                "endpoint {:?} is of kind {:?}, which is not built into this engine",
+                route.endpoint.name, route.endpoint.kind
             )));
         }
     }
@@ -105,9 +106,12 @@ pub(super) async fn handle(
 /// RFC 6455, section 4.2.1.
 fn accept_key(request: &Request<Incoming>) -> Result<String, Error> {
     let has = |name: header::HeaderName, token: &str| {
-        request.headers().get_all(name).iter().filter_map(|v| v.to_str().ok()).any(|list| {
-            list.split(',').any(|part| part.trim().eq_ignore_ascii_case(token))
-        })
+        request
+            .headers()
+            .get_all(name)
+            .iter()
+            .filter_map(|v| v.to_str().ok())
+            .any(|list| list.split(',').any(|part| part.trim().eq_ignore_ascii_case(token)))
     };
     if !has(header::CONNECTION, "upgrade") || !has(header::UPGRADE, "websocket") {
         return Err(Error::upgrade_required("this entrypoint speaks WebSocket: send an upgrade request"));

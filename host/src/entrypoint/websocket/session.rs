@@ -181,7 +181,8 @@ impl WsSession {
         let config = &self.context.config;
         let (interval, timeout) = (config.ping_interval, config.ping_timeout);
         let nudged = self.session.downstream.as_ref().is_some_and(|route| route.endpoint.nudge);
-        let busy = nudged || self.ending.is_some() || !self.liveness.may_ping() || self.stalled.is_some() || self.up.is_some();
+        let busy =
+            nudged || self.ending.is_some() || !self.liveness.may_ping() || self.stalled.is_some() || self.up.is_some();
         self.session.tick_after(if busy { Duration::ZERO } else { interval / 4 });
         if self.ending.is_some() {
             return;
@@ -379,9 +380,7 @@ impl WsSession {
             }
             moved = true;
         };
-        if may_read
-            && let Some((reference, id)) = self.accepting.take()
-        {
+        if may_read && let Some((reference, id)) = self.accepting.take() {
             self.say(&Out::Accepted { reference, id });
             moved = true;
         }
@@ -476,7 +475,8 @@ impl WsSession {
                     self.receipts.shrink();
                     self.stalled = None;
                 }
-                if self.pongs() && !self.receipts.is_empty() && self.liveness.may_ping() && self.ws.get_ref().is_empty() {
+                if self.pongs() && !self.receipts.is_empty() && self.liveness.may_ping() && self.ws.get_ref().is_empty()
+                {
                     self.send_ping(Instant::now());
                 }
             }
@@ -519,7 +519,9 @@ impl WsSession {
         let with = match error {
             WsError::Capacity(CapacityError::MessageTooLong { .. }) => Some(close::TOO_LARGE),
             WsError::Utf8(_) => Some(close::BAD_DATA),
-            WsError::Protocol(tokio_tungstenite::tungstenite::error::ProtocolError::ResetWithoutClosingHandshake) => None,
+            WsError::Protocol(tokio_tungstenite::tungstenite::error::ProtocolError::ResetWithoutClosingHandshake) => {
+                None
+            }
             WsError::Protocol(_) => Some(close::PROTOCOL),
             _ => None,
         };
