@@ -22,7 +22,7 @@ const ABSENT_AGAIN: Duration = Duration::from_millis(250);
 
 /// See the module.
 pub(super) struct Lookup {
-    client: Arc<BaseConsumer<Context>>,
+    client: BaseConsumer<Context>,
     endpoint: Arc<str>,
     brokers: String,
 }
@@ -39,21 +39,22 @@ impl Lookup {
         // Without a group librdkafka makes a consumer that fetches metadata and positions and no more.
         let client = BaseConsumer::from_config_and_context(&settings.shared, Context::new(status, false))
             .map_err(|error| refused(status.name(), &error))?;
-        Ok(Self { client: Arc::new(client), endpoint: Arc::clone(status.name()), brokers: brokers.to_owned() })
-    }
-
-    pub(super) fn client(&self) -> Arc<BaseConsumer<Context>> {
-        Arc::clone(&self.client)
+        Ok(Self { client, endpoint: Arc::clone(status.name()), brokers: brokers.to_owned() })
     }
 
     /// Whether a broker answers; asked about one topic, since without one it would list all.
     pub(super) fn check(&self, topic: &str, limit: Duration) -> Result<(), String> {
-        self.client.fetch_metadata(Some(topic), limit).map(drop).map_err(|error| {
-            let code = error.rdkafka_error_code().map_or_else(|| error.to_string(), |code| code.to_string());
-            match self.client.context().take_reason() {
-                Some(reason) => format!("brokers {}: {code}: {reason}", self.brokers),
-                None => format!("brokers {}: {code}", self.brokers),
-            }
+        let answer = self.client.fetch_metadata(Some(topic), limit);
+        // Its log lines and errors, which nobody else takes; it has no messages.
+        while self.client.poll(Duration::ZERO).is_some() {}
+        let Err(error) = answer else {
+            self.client.context().clear_reason();
+            return Ok(());
+        };
+        let code = error.rdkafka_error_code().map_or_else(|| error.to_string(), |code| code.to_string());
+        Err(match self.client.context().reason() {
+            Some(reason) => format!("brokers {}: {code}: {reason}", self.brokers),
+            None => format!("brokers {}: {code}", self.brokers),
         })
     }
 
