@@ -21,7 +21,7 @@ use crate::endpoint::position::{Position, ResumeToken};
 use crate::endpoint::{Budget, Delivery, Lost, Pulled};
 use crate::event::{Header, ID_HEADER};
 
-const LONG: Duration = Duration::from_secs(60);
+pub(super) const LONG: Duration = Duration::from_secs(60);
 const PUBLISH: Duration = Duration::from_secs(20);
 
 /// The test that freezes the broker has it for itself.
@@ -30,7 +30,7 @@ fn broker() -> &'static RwLock<()> {
     BROKER.get_or_init(RwLock::default)
 }
 
-struct Live {
+pub(super) struct Live {
     brokers: String,
     admin: AdminClient<DefaultClientContext>,
     _shared: Option<RwLockReadGuard<'static, ()>>,
@@ -44,7 +44,7 @@ impl Live {
         Some(live)
     }
 
-    fn alone() -> Option<Self> {
+    pub(super) fn alone() -> Option<Self> {
         let Ok(brokers) = std::env::var("MEDIATION_TEST_KAFKA") else {
             eprintln!("SKIPPED: MEDIATION_TEST_KAFKA names no broker");
             return None;
@@ -53,18 +53,22 @@ impl Live {
         Some(Self { brokers, admin, _shared: None })
     }
 
-    async fn topic(&self, partitions: i32, settings: &[(&str, &str)]) -> String {
+    pub(super) async fn topic(&self, partitions: i32, settings: &[(&str, &str)]) -> String {
         let name = format!("t-{}", uuid::Uuid::now_v7().simple());
-        let mut topic = NewTopic::new(&name, partitions, TopicReplication::Fixed(1));
+        self.make(&name, partitions, settings).await;
+        name
+    }
+
+    async fn make(&self, name: &str, partitions: i32, settings: &[(&str, &str)]) {
+        let mut topic = NewTopic::new(name, partitions, TopicReplication::Fixed(1));
         for (key, value) in settings {
             topic = topic.set(key, value);
         }
         let made = self.admin.create_topics([&topic], &AdminOptions::new()).await.expect("an answer");
         made.into_iter().for_each(|result| drop(result.expect("the topic is made")));
-        name
     }
 
-    fn open(&self, topics: &[&str], change: impl FnOnce(&mut Config)) -> Arc<Kafka> {
+    pub(super) fn open(&self, topics: &[&str], change: impl FnOnce(&mut Config)) -> Arc<Kafka> {
         let mut config = config(&self.brokers, topics, topics.first().copied());
         change(&mut config);
         Kafka::with_refresh("main", &config, Status::new("main"), PUBLISH, Duration::from_millis(300))
@@ -72,26 +76,29 @@ impl Live {
     }
 }
 
-async fn publish(kafka: &Kafka, event: Event) -> Result<(), PublishError> {
+pub(super) async fn publish(kafka: &Kafka, event: Event) -> Result<(), PublishError> {
     kafka.publish(None, Arc::new(event), PUBLISH).await?.await
 }
 
-async fn publish_all(kafka: &Kafka, texts: &[&str]) {
+pub(super) async fn publish_all(kafka: &Kafka, texts: &[&str]) {
     for text in texts {
         publish(kafka, sample(text.as_bytes())).await.expect("published");
     }
 }
 
-fn request() -> Subscribe {
+pub(super) fn request() -> Subscribe {
     Subscribe { resume: None, durable: None, window: 64 }
 }
 
-fn durable(id: &str) -> Subscribe {
+pub(super) fn durable(id: &str) -> Subscribe {
     Subscribe { durable: Some(id.into()), ..request() }
 }
 
 /// As a session does: it polls when woken and once a second.
-async fn pull_once(subscription: &mut Box<dyn Subscription>, out: &mut Vec<Delivery>) -> Result<Pulled, Lost> {
+pub(super) async fn pull_once(
+    subscription: &mut Box<dyn Subscription>,
+    out: &mut Vec<Delivery>,
+) -> Result<Pulled, Lost> {
     let deadline = Instant::now() + LONG;
     let budget = Budget { events: 128, bytes: 4 << 20 };
     loop {
@@ -103,7 +110,7 @@ async fn pull_once(subscription: &mut Box<dyn Subscription>, out: &mut Vec<Deliv
     }
 }
 
-async fn pull(subscription: &mut Box<dyn Subscription>, count: usize) -> Vec<Delivery> {
+pub(super) async fn pull(subscription: &mut Box<dyn Subscription>, count: usize) -> Vec<Delivery> {
     let mut out = Vec::new();
     while out.len() < count {
         assert_eq!(pull_once(subscription, &mut out).await, Ok(Pulled::Events));
@@ -111,18 +118,18 @@ async fn pull(subscription: &mut Box<dyn Subscription>, count: usize) -> Vec<Del
     out
 }
 
-fn texts(deliveries: &[Delivery]) -> Vec<String> {
+pub(super) fn texts(deliveries: &[Delivery]) -> Vec<String> {
     deliveries
         .iter()
         .map(|d| String::from_utf8_lossy(d.event.payload.as_ref().expect("a payload")).into_owned())
         .collect()
 }
 
-async fn flush(subscription: &mut Box<dyn Subscription>) {
+pub(super) async fn flush(subscription: &mut Box<dyn Subscription>) {
     timeout(LONG, poll_fn(|cx| subscription.poll_flush(cx))).await.expect("in time").expect("committed");
 }
 
-async fn subscribe(kafka: &Kafka, request: Subscribe) -> Box<dyn Subscription> {
+pub(super) async fn subscribe(kafka: &Kafka, request: Subscribe) -> Box<dyn Subscription> {
     match kafka.subscribe(request).await {
         Ok(subscription) => subscription,
         Err(error) => panic!("not opened: {error}"),
@@ -340,6 +347,21 @@ async fn a_topic_that_is_deleted_ends_its_sessions() {
     live.admin.delete_topics(&[&topic], &AdminOptions::new()).await.unwrap();
     let lost = pull_once(&mut subscription, &mut Vec::new()).await.unwrap_err();
     assert!(lost.0.contains(&topic), "{lost}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_topic_that_is_made_anew_is_read_from_its_start() {
+    let live = live!();
+    let topic = live.topic(1, &[]).await;
+    let kafka = live.open(&[&topic], |_| ());
+    publish_all(&kafka, &["0", "1", "2"]).await;
+    let mut subscription = subscribe(&kafka, request()).await;
+    live.admin.delete_topics(&[&topic], &AdminOptions::new()).await.unwrap();
+    live.make(&topic, 1, &[]).await;
+    let writer = live.open(&[&topic], |_| ());
+    publish_all(&writer, &["a"]).await;
+    assert_eq!(pull_once(&mut subscription, &mut Vec::new()).await, Ok(Pulled::Gap));
+    assert_eq!(texts(&pull(&mut subscription, 1).await), ["a"]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
