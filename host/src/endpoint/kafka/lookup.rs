@@ -38,7 +38,6 @@ pub(super) enum Edge {
 
 impl Lookup {
     pub(super) fn new(settings: &Settings, status: &Arc<Status>, brokers: &str) -> Result<Self, String> {
-        // Without a group librdkafka makes a consumer that fetches metadata and positions and no more.
         let client = BaseConsumer::from_config_and_context(&settings.shared, Context::new(status, false))
             .map_err(|error| refused(status.name(), &error))?;
         Ok(Self { client, endpoint: Arc::clone(status.name()), brokers: brokers.to_owned() })
