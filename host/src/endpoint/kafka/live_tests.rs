@@ -21,7 +21,7 @@ use crate::endpoint::position::{Position, ResumeToken};
 use crate::endpoint::{Budget, Delivery, Lost, Pulled};
 use crate::event::{Header, ID_HEADER};
 
-pub(super) const LONG: Duration = Duration::from_secs(60);
+const LONG: Duration = Duration::from_secs(60);
 const PUBLISH: Duration = Duration::from_secs(20);
 
 /// The test that freezes the broker has it for itself.
@@ -30,7 +30,7 @@ fn broker() -> &'static RwLock<()> {
     BROKER.get_or_init(RwLock::default)
 }
 
-pub(super) struct Live {
+struct Live {
     brokers: String,
     admin: AdminClient<DefaultClientContext>,
     _shared: Option<RwLockReadGuard<'static, ()>>,
@@ -44,7 +44,7 @@ impl Live {
         Some(live)
     }
 
-    pub(super) fn alone() -> Option<Self> {
+    fn alone() -> Option<Self> {
         let Ok(brokers) = std::env::var("MEDIATION_TEST_KAFKA") else {
             eprintln!("SKIPPED: MEDIATION_TEST_KAFKA names no broker");
             return None;
@@ -53,7 +53,7 @@ impl Live {
         Some(Self { brokers, admin, _shared: None })
     }
 
-    pub(super) async fn topic(&self, partitions: i32, settings: &[(&str, &str)]) -> String {
+    async fn topic(&self, partitions: i32, settings: &[(&str, &str)]) -> String {
         let name = format!("t-{}", uuid::Uuid::now_v7().simple());
         self.make(&name, partitions, settings).await;
         name
@@ -66,9 +66,25 @@ impl Live {
         }
         let made = self.admin.create_topics([&topic], &AdminOptions::new()).await.expect("an answer");
         made.into_iter().for_each(|result| drop(result.expect("the topic is made")));
+        // Made is not yet known to all: a broker that was frozen a moment ago takes its time.
+        let deadline = Instant::now() + LONG;
+        while let Err(error) = self.known(name) {
+            assert!(Instant::now() < deadline, "topic {name}: {error}");
+            sleep(Duration::from_millis(50)).await;
+        }
     }
 
-    pub(super) fn open(&self, topics: &[&str], change: impl FnOnce(&mut Config)) -> Arc<Kafka> {
+    fn known(&self, name: &str) -> Result<(), String> {
+        let metadata = self.admin.inner().fetch_metadata(Some(name), LONG).map_err(|error| error.to_string())?;
+        let topic = metadata.topics().iter().find(|t| t.name() == name).ok_or("not listed")?;
+        match topic.error() {
+            Some(error) => Err(format!("{error:?}")),
+            None if topic.partitions().iter().all(|p| p.leader() >= 0) => Ok(()),
+            None => Err("no leader".to_owned()),
+        }
+    }
+
+    fn open(&self, topics: &[&str], change: impl FnOnce(&mut Config)) -> Arc<Kafka> {
         let mut config = config(&self.brokers, topics, topics.first().copied());
         change(&mut config);
         Kafka::with_refresh("main", &config, Status::new("main"), PUBLISH, Duration::from_millis(300))
@@ -76,29 +92,26 @@ impl Live {
     }
 }
 
-pub(super) async fn publish(kafka: &Kafka, event: Event) -> Result<(), PublishError> {
+async fn publish(kafka: &Kafka, event: Event) -> Result<(), PublishError> {
     kafka.publish(None, Arc::new(event), PUBLISH).await?.await
 }
 
-pub(super) async fn publish_all(kafka: &Kafka, texts: &[&str]) {
+async fn publish_all(kafka: &Kafka, texts: &[&str]) {
     for text in texts {
         publish(kafka, sample(text.as_bytes())).await.expect("published");
     }
 }
 
-pub(super) fn request() -> Subscribe {
+fn request() -> Subscribe {
     Subscribe { resume: None, durable: None, window: 64 }
 }
 
-pub(super) fn durable(id: &str) -> Subscribe {
+fn durable(id: &str) -> Subscribe {
     Subscribe { durable: Some(id.into()), ..request() }
 }
 
 /// As a session does: it polls when woken and once a second.
-pub(super) async fn pull_once(
-    subscription: &mut Box<dyn Subscription>,
-    out: &mut Vec<Delivery>,
-) -> Result<Pulled, Lost> {
+async fn pull_once(subscription: &mut Box<dyn Subscription>, out: &mut Vec<Delivery>) -> Result<Pulled, Lost> {
     let deadline = Instant::now() + LONG;
     let budget = Budget { events: 128, bytes: 4 << 20 };
     loop {
@@ -110,7 +123,7 @@ pub(super) async fn pull_once(
     }
 }
 
-pub(super) async fn pull(subscription: &mut Box<dyn Subscription>, count: usize) -> Vec<Delivery> {
+async fn pull(subscription: &mut Box<dyn Subscription>, count: usize) -> Vec<Delivery> {
     let mut out = Vec::new();
     while out.len() < count {
         assert_eq!(pull_once(subscription, &mut out).await, Ok(Pulled::Events));
@@ -118,18 +131,18 @@ pub(super) async fn pull(subscription: &mut Box<dyn Subscription>, count: usize)
     out
 }
 
-pub(super) fn texts(deliveries: &[Delivery]) -> Vec<String> {
+fn texts(deliveries: &[Delivery]) -> Vec<String> {
     deliveries
         .iter()
         .map(|d| String::from_utf8_lossy(d.event.payload.as_ref().expect("a payload")).into_owned())
         .collect()
 }
 
-pub(super) async fn flush(subscription: &mut Box<dyn Subscription>) {
+async fn flush(subscription: &mut Box<dyn Subscription>) {
     timeout(LONG, poll_fn(|cx| subscription.poll_flush(cx))).await.expect("in time").expect("committed");
 }
 
-pub(super) async fn subscribe(kafka: &Kafka, request: Subscribe) -> Box<dyn Subscription> {
+async fn subscribe(kafka: &Kafka, request: Subscribe) -> Box<dyn Subscription> {
     match kafka.subscribe(request).await {
         Ok(subscription) => subscription,
         Err(error) => panic!("not opened: {error}"),
