@@ -11,6 +11,7 @@ use crate::endpoint::memory::Memory;
 use crate::endpoint::not_built_in::NotBuiltIn;
 use crate::endpoint::supervisor::Status;
 use crate::observe::metrics::Metrics;
+use crate::observe::packet::PacketLog;
 use crate::routing::{EndpointHandle, Route, Table};
 
 /// All endpoints, or all that cannot be made.
@@ -54,7 +55,12 @@ pub(super) fn endpoints(config: &Config) -> Result<Vec<Arc<EndpointHandle>>, Vec
 }
 
 /// The route table. Bridges are for a later version: `check` says so.
-pub(super) fn table(config: &Config, endpoints: &[Arc<EndpointHandle>], metrics: &Metrics) -> Table {
+pub(super) fn table(
+    config: &Config,
+    endpoints: &[Arc<EndpointHandle>],
+    metrics: &Metrics,
+    packets: &PacketLog,
+) -> Table {
     let by_name: HashMap<&str, &Arc<EndpointHandle>> = endpoints.iter().map(|one| (&*one.name, one)).collect();
     Table::new(config.routes.iter().filter(|route| !route.bridge).filter_map(|route| {
         let (entrypoint, endpoint) = match route.direction {
@@ -66,6 +72,10 @@ pub(super) fn table(config: &Config, endpoints: &[Arc<EndpointHandle>], metrics:
             name: route.name.as_str().into(),
             entrypoint: entrypoint.as_str().into(),
             metrics: metrics.route(&route.name, entrypoint, &endpoint.name, route.direction),
+            packets: route
+                .packet_log
+                .as_ref()
+                .map_or_else(|| packets.clone(), |own| packets.sampled(own.enabled, own.sample)),
             in_flight: Arc::new(tokio::sync::Semaphore::new(route.max_in_flight)),
             endpoint,
             config: route.clone(),

@@ -23,7 +23,6 @@ use crate::endpoint::{State, Subscribe, Subscription};
 use crate::http::listener::{Connection, Handler};
 use crate::http::{Error, Response, request};
 use crate::observe::metrics::ListenerMetrics;
-use crate::observe::packet::PacketLog;
 use crate::routing::{Asked, Route, Table};
 use crate::session::registry::Sessions;
 use crate::session::socket::Socket;
@@ -41,8 +40,6 @@ pub struct Context {
     pub sessions: Arc<Sessions>,
     /// Who may answer deliveries from other connections.
     pub halves: acks::Halves,
-    /// The packet log.
-    pub packets: PacketLog,
     /// Of the listener.
     pub metrics: Arc<ListenerMetrics>,
     /// Everything that runs beside a request.

@@ -18,7 +18,8 @@ use crate::config::{Direction, Guarantee};
 use crate::endpoint::position::{Position, ResumeToken};
 use crate::endpoint::{Budget, Delivery, Lost, Pulled, Subscription};
 use crate::event::Event;
-use crate::observe::packet::{PacketLog, Record};
+use crate::event::now_ms;
+use crate::observe::packet::Record;
 use crate::routing::Route;
 use crate::session::{Place, Session};
 
@@ -69,6 +70,7 @@ struct Kept {
     lane: usize,
     next: i64,
     given: Instant,
+    given_ms: u64,
 }
 
 struct LaneState {
@@ -89,19 +91,12 @@ pub struct Downstream {
     /// `at_most_once`: entered, and waiting for the broker to know it.
     committing: Vec<Given>,
     timer: Option<Pin<Box<Sleep>>>,
-    packets: PacketLog,
 }
 
 impl Downstream {
     /// Of a subscription that is live.
     #[must_use]
-    pub fn new(
-        session: Arc<Session>,
-        route: Arc<Route>,
-        source: Box<dyn Subscription>,
-        resume: Resume,
-        packets: PacketLog,
-    ) -> Self {
+    pub fn new(session: Arc<Session>, route: Arc<Route>, source: Box<dyn Subscription>, resume: Resume) -> Self {
         let config = &route.config;
         let hold = match config.delivery_guarantee {
             Guarantee::AtLeastOnce => Hold::UntilAnswered,
@@ -114,19 +109,10 @@ impl Downstream {
             backoff: Backoff { first: config.redelivery_backoff, max: MAX_BACKOFF },
         };
         let window = Window::new(limits, NEXT_EPOCH.fetch_add(1, Ordering::Relaxed));
-        let mut this = Self {
-            session,
-            route,
-            source,
-            window,
-            lanes: Vec::new(),
-            resume,
-            committing: Vec::new(),
-            timer: None,
-            packets,
-        };
+        let mut this =
+            Self { session, route, source, window, lanes: Vec::new(), resume, committing: Vec::new(), timer: None };
         this.meet_lanes();
-        this.show_places();
+        this.told();
         this
     }
 
@@ -178,9 +164,9 @@ impl Downstream {
         if pulled.iter().any(|d| d.lane >= self.lanes.len()) {
             self.meet_lanes();
         }
-        let now = Instant::now();
+        let (now, given_ms) = (Instant::now(), now_ms().max(0).unsigned_abs());
         let mut bytes = 0;
-        let mut packets = self.packets.batch();
+        let mut packets = self.route.packets.batch();
         let count = pulled.len();
         for Delivery { event, lane, next } in pulled.drain(..) {
             let size = event.size();
@@ -196,7 +182,7 @@ impl Downstream {
                 timestamp_ms: event.timestamp_ms,
             });
             let event = Arc::new(event);
-            let kept = Kept { event: event.clone(), lane, next, given: now };
+            let kept = Kept { event: event.clone(), lane, next, given: now, given_ms };
             let token = self.window.enter(lane, next, size, 1, kept);
             out.push(Given { token, event, lane, next });
         }
@@ -224,6 +210,7 @@ impl Downstream {
             }
             if !out.is_empty() {
                 self.session.stats.delivered.fetch_add(out.len() as u64, Ordering::Relaxed);
+                self.told();
                 return true;
             }
             let Some(next) = self.window.next_due() else { return false };
@@ -287,6 +274,7 @@ impl Downstream {
             }
             Answered::Again => {
                 self.route.metrics.nacked.inc();
+                self.told();
             }
             Answered::Partly | Answered::Stale => {}
         }
@@ -301,8 +289,12 @@ impl Downstream {
     fn told(&mut self) {
         let source = &mut self.source;
         self.window.moved(|lane, position| source.settle(lane, position));
-        let held = u32::try_from(self.window.held()).unwrap_or(u32::MAX);
-        self.session.stats.held.store(held, Ordering::Relaxed);
+        let small = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+        let stats = &self.session.stats;
+        stats.held.store(small(self.window.held()), Ordering::Relaxed);
+        stats.free.store(small(self.window.permits()), Ordering::Relaxed);
+        stats.waiting.store(small(self.window.waiting()), Ordering::Relaxed);
+        stats.oldest_ms.store(self.window.oldest().map_or(0, |kept| kept.given_ms), Ordering::Relaxed);
         self.show_places();
     }
 

@@ -65,7 +65,7 @@ async fn subscribe(context: Arc<Context>, path: &str, request: Request<Incoming>
     let entered = context.enter(session.clone())?;
     let source = context.subscribe(&session, &route, resume, named.is_some()).await?;
     let kind = if by_client { Resume::Acknowledged } else { Resume::Given };
-    let downstream = Downstream::new(session.clone(), route.clone(), source, kind, context.packets.clone());
+    let downstream = Downstream::new(session.clone(), route.clone(), source, kind);
     let token = downstream.resume_token();
     let poller = Arc::new(Poller {
         half: Arc::new(Mutex::new(downstream)),

@@ -6,8 +6,9 @@ use bytes::Bytes;
 
 use crate::entrypoint::http_post::{event_id, from_metadata};
 use crate::entrypoint::v1;
+use crate::event::now_ms;
 use crate::event::{Event, EventId, Header, Origin};
-use crate::pipeline::upstream::{id_header, now_ms};
+use crate::pipeline::upstream::id_header;
 use crate::session::Session;
 
 /// What a message asks for.
