@@ -64,7 +64,12 @@ impl Kafka {
         victim
     }
 
-    fn start() -> Self {
+    /// One of the caller's own; dropping it kills it and removes its data.
+    ///
+    /// # Panics
+    /// When it does not start.
+    #[must_use]
+    pub fn start() -> Self {
         sweep();
         let port = free_ports();
         let dir = std::env::temp_dir().join(unique("mediation-kafka"));
@@ -166,8 +171,20 @@ impl Kafka {
     /// # Panics
     /// When the broker refuses.
     pub async fn forget(&self, topic: &str, partition: i32, before: i64) {
+        self.delete_before(topic, partition, Offset::Offset(before)).await;
+    }
+
+    /// Forgets everything in partition 0.
+    ///
+    /// # Panics
+    /// When the broker refuses.
+    pub async fn forget_all(&self, topic: &str) {
+        self.delete_before(topic, 0, Offset::End).await;
+    }
+
+    async fn delete_before(&self, topic: &str, partition: i32, before: Offset) {
         let mut list = TopicPartitionList::new();
-        list.add_partition_offset(topic, partition, Offset::Offset(before)).expect("an offset");
+        list.add_partition_offset(topic, partition, before).expect("an offset");
         let done = self.admin.delete_records(&list, &AdminOptions::new());
         within("records are deleted", done).await.expect("the broker deletes records");
     }
@@ -239,6 +256,15 @@ impl Kafka {
         }
         drop(tokio::task::spawn_blocking(move || drop(consumer)));
         out
+    }
+}
+
+impl Drop for Kafka {
+    fn drop(&mut self) {
+        drop(self.child.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take());
+        if let Err(error) = std::fs::remove_dir_all(&self.dir) {
+            eprintln!("{}: {error}", self.dir.display());
+        }
     }
 }
 
