@@ -169,6 +169,18 @@ impl<T> Window<T> {
         self.slots.get(self.index(token)?)?.item.as_ref()
     }
 
+    /// The same, to be changed.
+    #[must_use]
+    pub fn item_mut(&mut self, token: &Token) -> Option<&mut T> {
+        let index = self.index(token)?;
+        self.slots.get_mut(index)?.item.as_mut()
+    }
+
+    /// The nacked events that wait to be given again, oldest first.
+    pub fn waiting_items(&self) -> impl Iterator<Item = &T> {
+        self.slots.iter().filter(|slot| matches!(slot.state, SlotState::Waiting)).filter_map(|slot| slot.item.as_ref())
+    }
+
     /// Answers one output.
     pub fn answer(&mut self, token: Token, answer: Answer, now: Instant) -> Answered<T> {
         let Some(index) = self.index(&token) else { return Answered::Stale };

@@ -22,7 +22,7 @@ impl Engine {
             // In steps that a timer can keep.
             let due = each * told;
             if due > begun.elapsed() + Duration::from_millis(5) {
-                tokio::time::sleep(due - begun.elapsed()).await;
+                tokio::time::sleep(due.saturating_sub(begun.elapsed())).await;
             }
         }
         drop(sessions);

@@ -114,7 +114,7 @@ impl Engine {
                     State::Down => metrics.losses.inc(),
                     State::Connecting => 0,
                 };
-                sessions.broker_changed(&name);
+                sessions.broker_changed(&name, state);
             });
             let (endpoint, status) = (handle.endpoint.clone(), handle.status.clone());
             let supervisor = crate::endpoint::supervisor::supervise(endpoint, status, told, self.finish.subscribe());

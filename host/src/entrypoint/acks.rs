@@ -3,8 +3,10 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
+use bytes::Bytes;
 use http::{HeaderMap, Request, StatusCode, Uri};
-use http_body_util::{BodyExt as _, Limited};
+use http_body::Body as _;
+use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use mediation_delivery::Answer;
 use serde::Deserialize;
@@ -12,7 +14,7 @@ use serde::Deserialize;
 use super::Context;
 use super::http_get::Poller;
 use crate::http::{Body, Error, Response, request};
-use crate::pipeline::downstream::Downstream;
+use crate::pipeline::shared::SharedHalf;
 use crate::session::Session;
 use crate::session::registry::Found;
 
@@ -21,7 +23,7 @@ use crate::session::registry::Found;
 pub struct Halves(Mutex<HashMap<Arc<str>, Half>>);
 
 enum Half {
-    Streaming(Weak<Mutex<Downstream>>),
+    Streaming(Weak<SharedHalf>),
     Polled(Weak<Poller>),
 }
 
@@ -31,7 +33,7 @@ impl Halves {
     }
 
     /// Makes a stream's half reachable.
-    pub fn insert(&self, session: &Session, half: &Arc<Mutex<Downstream>>) {
+    pub fn insert(&self, session: &Session, half: &Arc<SharedHalf>) {
         self.all().insert(session.id.clone(), Half::Streaming(Arc::downgrade(half)));
     }
 
@@ -47,7 +49,7 @@ impl Halves {
 
     /// The half of a session, while it lives.
     #[must_use]
-    pub fn of(&self, session_id: &str) -> Option<Arc<Mutex<Downstream>>> {
+    pub fn of(&self, session_id: &str) -> Option<Arc<SharedHalf>> {
         match self.all().get(session_id)? {
             Half::Streaming(half) => half.upgrade(),
             Half::Polled(poller) => poller.upgrade().map(|poller| poller.half.clone()),
@@ -101,16 +103,46 @@ pub(super) fn named(context: &Context, headers: &HeaderMap, uri: &Uri) -> Result
     }
 }
 
+/// What is read of a body that is too large, so that its client reads the answer and not a reset.
+const DRAINED: usize = 16 * 1024 * 1024;
+
 /// Reads a body of at most `limit` bytes.
-pub(super) async fn read_body(context: &Context, body: Incoming, limit: usize) -> Result<bytes::Bytes, Error> {
-    let read = Limited::new(body, limit).collect();
+pub(super) async fn read_body(context: &Context, mut body: Incoming, limit: usize) -> Result<Bytes, Error> {
+    let too_large = || {
+        Error::too_large(format!("the body is larger than max_body of entrypoint {:?}, {limit} bytes", context.name))
+    };
+    // Said before it is read, so that a client that asks first (Expect: 100-continue) need not send it.
+    let expected = body.size_hint().lower();
+    if expected > DRAINED as u64 {
+        return Err(too_large());
+    }
+    let read = async {
+        let (mut parts, mut size) = (Vec::new(), 0_usize);
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|error| Error::bad_request(format!("the body could not be read: {error}")))?;
+            let Ok(data) = frame.into_data() else { continue };
+            size += data.len();
+            if size > DRAINED {
+                break;
+            }
+            if size <= limit {
+                parts.push(data);
+            }
+        }
+        if size > limit {
+            return Err(too_large());
+        }
+        Ok(match parts.pop() {
+            Some(only) if parts.is_empty() => only,
+            Some(last) => {
+                parts.push(last);
+                parts.concat().into()
+            }
+            None => Bytes::new(),
+        })
+    };
     match tokio::time::timeout(context.config.body_timeout, read).await {
-        Ok(Ok(collected)) => Ok(collected.to_bytes()),
-        Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => Err(Error::too_large(format!(
-            "the body is larger than max_body of entrypoint {:?}, {limit} bytes",
-            context.name
-        ))),
-        Ok(Err(error)) => Err(Error::bad_request(format!("the body could not be read: {error}"))),
+        Ok(done) => done,
         Err(_) => {
             Err(Error::request_timeout(format!("the body did not come within {:?}", context.config.body_timeout)))
         }
@@ -121,20 +153,24 @@ pub(super) async fn read_body(context: &Context, body: Incoming, limit: usize) -
 pub(super) async fn answer(context: &Context, request: Request<Incoming>) -> Result<Response, Error> {
     let (head, body) = request.into_parts();
     let session = named(context, &head.headers, &head.uri)?;
-    let half = context.halves.of(&session.id).ok_or_else(|| Error::session_closed("the session has ended"))?;
     let body = read_body(context, body, context.config.max_body).await?;
     let acks: Acks = serde_json::from_slice(&body).map_err(|error| {
         Error::bad_request(format!("the body must be {{\"ids\":[]}} or {{\"nack\":[],\"requeue\":true}}: {error}"))
     })?;
-    let mut half = half.lock().unwrap_or_else(PoisonError::into_inner);
-    for id in &acks.ids {
-        half.answer_id(event_id(id), Answer::Ack);
-    }
     let nack = if acks.requeue { Answer::Nack } else { Answer::Reject };
-    for id in &acks.nack {
-        half.answer_id(event_id(id), nack);
-    }
-    drop(half);
+    // Looked up only now: the body may have taken its time, and the session may have been replaced meanwhile.
+    let half = context.halves.of(&session.id);
+    let answered = half.and_then(|half| {
+        half.with(|half| {
+            for id in &acks.ids {
+                half.answer_id(event_id(id), Answer::Ack);
+            }
+            for id in &acks.nack {
+                half.answer_id(event_id(id), nack);
+            }
+        })
+    });
+    answered.ok_or_else(|| Error::session_closed("the session has ended"))?;
     // Permits came back: the session may take more.
     session.notify(0);
     let mut response = Response::new(Body::empty());

@@ -123,7 +123,7 @@ impl Context {
         if !self.sessions.enter(&session) {
             return Err(Error::draining("the engine is stopping: connect again, to another one"));
         }
-        for route in [&session.downstream, &session.upstream].into_iter().flatten() {
+        for route in session.routes() {
             route.metrics.sessions.inc();
             route.metrics.sessions_opened.inc();
         }
@@ -171,7 +171,7 @@ impl Drop for Entered {
     fn drop(&mut self) {
         let session = &self.session;
         let why = session.leaving().map_or("client", crate::session::Leave::as_str);
-        for route in [&session.downstream, &session.upstream].into_iter().flatten() {
+        for route in session.routes() {
             route.metrics.sessions.dec();
             route.metrics.sessions_closed(why).inc();
         }
@@ -201,15 +201,27 @@ fn new_session(
 /// Where the client asks to go on; the header beats the query, since an EventSource repeats its URL.
 fn resume_of(headers: &HeaderMap, uri: &Uri) -> Result<Option<ResumeToken>, Error> {
     let given = request::header(headers, "last-event-id").map(str::to_owned);
-    let Some(given) = given.filter(|id| !id.is_empty()).or_else(|| request::query(uri, "last_event_id")) else {
+    let Some(given) = given.filter(|id| !id.is_empty()).or_else(|| request::query(uri, "last_event_id")).filter(|id| !id.is_empty()) else {
         return Ok(None);
     };
     // `<event id>~<token>` as SSE sends it back, a bare token, or an id without a token, which is ignored.
     match given.rsplit_once('~') {
         Some((_, token)) => ResumeToken::decode(token).map(Some).map_err(Error::bad_request),
         // What an EventSource sends back where events had no token.
-        None if is_event_id(&given) => Ok(None),
-        None => ResumeToken::decode(&given).map(Some).map_err(Error::bad_request),
+        None => match ResumeToken::decode(&given) {
+            Ok(token) => Ok(Some(token)),
+            Err(_) if is_event_id(&given) => Ok(None),
+            Err(words) => Err(Error::bad_request(words)),
+        },
+    }
+}
+
+/// A query key that takes one word, or is left out: another word must not silently mean the default.
+fn chosen(uri: &Uri, key: &str, word: &str) -> Result<bool, Error> {
+    match request::query(uri, key).as_deref() {
+        None => Ok(false),
+        Some(given) if given == word => Ok(true),
+        Some(given) => Err(Error::bad_request(format!("?{key}={given} is not known: leave it out, or give {key}={word}"))),
     }
 }
 

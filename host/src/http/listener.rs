@@ -3,6 +3,7 @@
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::task::Poll;
@@ -79,7 +80,8 @@ impl Bound {
         match place {
             Place::Unix(path) => {
                 // A file that nobody listens on is what a killed engine leaves behind.
-                if std::os::unix::net::UnixStream::connect(path).is_err() && path.exists() {
+                let left = std::fs::symlink_metadata(path).is_ok_and(|meta| meta.file_type().is_socket());
+                if left && std::os::unix::net::UnixStream::connect(path).is_err() {
                     std::fs::remove_file(path).map_err(named(path.display().to_string()))?;
                 }
                 Ok(Self::Unix(UnixListener::bind(path).map_err(named(path.display().to_string()))?, path.to_path_buf()))

@@ -17,8 +17,8 @@ use tokio::time::Sleep;
 use crate::config::{Direction, Guarantee};
 use crate::endpoint::position::{Position, ResumeToken};
 use crate::endpoint::{Budget, Delivery, Lost, Pulled, Subscription};
-use crate::event::Event;
 use crate::event::now_ms;
+use crate::event::{Event, EventId};
 use crate::observe::packet::Record;
 use crate::routing::Route;
 use crate::session::{Place, Session};
@@ -104,6 +104,8 @@ impl Downstream {
             Guarantee::AtLeastOnce => Hold::UntilAnswered,
             _ => Hold::UntilWritten,
         };
+        // The other guarantees settle before an event is given: their watermark names what was taken, not what was given.
+        let resume = if hold == Hold::UntilAnswered { resume } else { Resume::Given };
         let limits = Limits {
             size: config.channel_size,
             bytes: config.channel_bytes,
@@ -139,9 +141,7 @@ impl Downstream {
             self.show_places();
         }
         if !self.committing.is_empty() {
-            ready!(self.source.poll_flush(cx))?;
-            out.append(&mut self.committing);
-            return Poll::Ready(Ok(Step::Batch));
+            return self.poll_committed(cx, max, out);
         }
         if self.take_due(cx, max, out) {
             return Poll::Ready(Ok(Step::Batch));
@@ -166,12 +166,18 @@ impl Downstream {
             }
             Pulled::Events if self.route.config.delivery_guarantee == Guarantee::AtMostOnce => {
                 self.committing.append(out);
-                ready!(self.source.poll_flush(cx))?;
-                out.append(&mut self.committing);
-                Poll::Ready(Ok(Step::Batch))
+                self.poll_committed(cx, max, out)
             }
             Pulled::Events => Poll::Ready(Ok(Step::Batch)),
         }
+    }
+
+    /// `at_most_once`: given only once the broker knows it as settled.
+    fn poll_committed(&mut self, cx: &mut Context<'_>, max: usize, out: &mut Vec<Given>) -> Poll<Result<Step, Lost>> {
+        ready!(self.source.poll_flush(cx))?;
+        let count = max.min(self.committing.len());
+        out.extend(self.committing.drain(..count));
+        Poll::Ready(Ok(Step::Batch))
     }
 
     fn enter(&mut self, pulled: &mut Vec<Delivery>, out: &mut Vec<Given>) {
@@ -218,7 +224,8 @@ impl Downstream {
                 && let Some(due) = self.window.due(now)
             {
                 self.route.metrics.redelivered.inc();
-                if let Some(kept) = self.window.item(&due.token) {
+                if let Some(kept) = self.window.item_mut(&due.token) {
+                    (kept.given, kept.given_ms) = (now, now_ms().max(0).unsigned_abs());
                     out.push(Given { token: due.token, event: kept.event.clone(), lane: kept.lane, next: kept.next });
                 }
             }
@@ -270,6 +277,9 @@ impl Downstream {
 
     /// Gives back what the client has not answered for `timeout`.
     pub fn expire(&mut self, timeout: Duration) {
+        if !self.at_least_once() {
+            return;
+        }
         while let Some(token) = self.window.claim(|kept, _| (kept.given.elapsed() >= timeout).then_some(0)) {
             self.give_back(token);
         }
@@ -345,11 +355,23 @@ impl Downstream {
             topic: lane.topic,
             partition: lane.partition,
             offset: match self.resume {
-                Resume::Given => lane.given,
+                Resume::Given => self.first_waiting(at).map_or(lane.given, |waiting| waiting.min(lane.given)),
                 Resume::Acknowledged => self.window.watermark(at).unwrap_or(lane.start),
             },
         });
         ResumeToken::encode(scope, positions)
+    }
+
+    /// The oldest event of a lane that did not get there and waits to be given again: a token must not pass it.
+    fn first_waiting(&self, lane: usize) -> Option<i64> {
+        if self.window.waiting() == 0 {
+            return None;
+        }
+        let places = self.window.waiting_items().filter(|kept| kept.lane == lane).map(|kept| match kept.event.id {
+            EventId::Log { offset, .. } => offset,
+            _ => kept.next.saturating_sub(1),
+        });
+        places.min()
     }
 
     /// Permits in use.
@@ -372,6 +394,11 @@ impl Downstream {
 
 impl Drop for Downstream {
     fn drop(&mut self) {
+        let uncommitted = u64::try_from(self.committing.len()).unwrap_or(u64::MAX);
+        if uncommitted > 0 {
+            // Their commit may have reached the broker: nobody gives them again.
+            self.route.metrics.events_lost("session_ended").inc_by(uncommitted);
+        }
         let unanswered = if self.at_least_once() { self.window.held() } else { 0 };
         self.route.metrics.nacked.inc_by(unanswered as u64);
         self.session.stats.held.store(0, Ordering::Relaxed);

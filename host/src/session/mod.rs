@@ -22,6 +22,9 @@ use tokio::sync::watch;
 use crate::routing::Route;
 use socket::Socket;
 
+/// How long the last commit of a replaced session is awaited before it is dropped.
+pub const FLUSH: Duration = Duration::from_secs(5);
+
 /// Something happened that a session has to look at; bits.
 pub mod signal {
     /// The sweeper's second has passed.
@@ -140,6 +143,8 @@ pub struct Session {
     next_tick: AtomicU64,
     started: Instant,
     released: watch::Sender<bool>,
+    /// Whose durable position it takes over, until that one has let go.
+    predecessor: Mutex<Option<Arc<Session>>>,
 }
 
 impl Session {
@@ -168,6 +173,7 @@ impl Session {
             next_tick: AtomicU64::new(0),
             started: Instant::now(),
             released: watch::Sender::new(false),
+            predecessor: Mutex::default(),
         })
     }
 
@@ -250,6 +256,21 @@ impl Session {
         if watch.wait_for(|released| *released).await.is_err() {
             tracing::error!(session_id = %self.id, "a session ended without releasing its subscription");
         }
+    }
+
+    /// The routes that it uses.
+    pub fn routes(&self) -> impl Iterator<Item = &Arc<Route>> {
+        [&self.downstream, &self.upstream].into_iter().flatten()
+    }
+
+    /// It takes over from `older`.
+    fn replace(&self, older: &Arc<Session>) {
+        *self.predecessor.lock().unwrap_or_else(PoisonError::into_inner) = Some(older.clone());
+    }
+
+    /// Whom it was taking over from; once.
+    fn replaced(&self) -> Option<Arc<Session>> {
+        self.predecessor.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// The places of its partitions, replaced.

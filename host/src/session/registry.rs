@@ -8,7 +8,8 @@ use std::time::{Duration, UNIX_EPOCH};
 use serde_json::{Value, json};
 
 use super::{Leave, Phase, Session, signal};
-use crate::endpoint::Address;
+use crate::config::OnBrokerLoss;
+use crate::endpoint::{Address, State};
 
 /// Closed session ids that are remembered, so that their clients read 410 and not 404.
 const CLOSED: usize = 4096;
@@ -74,7 +75,12 @@ impl Sessions {
                 inner.by_client.remove(&session.client_id);
             }
         }
-        inner.durable.retain(|(_, client), other| *client != session.client_id || !Arc::ptr_eq(other, session));
+        if let Some(route) = &session.downstream {
+            let key = (route.endpoint.name.clone(), session.client_id.clone());
+            if inner.durable.get(&key).is_some_and(|holder| Arc::ptr_eq(holder, session)) {
+                inner.durable.remove(&key);
+            }
+        }
         if inner.closed.len() >= CLOSED
             && let Some(oldest) = inner.closed.pop_front()
         {
@@ -112,11 +118,22 @@ impl Sessions {
     pub async fn take_over(&self, endpoint: &Address, session: &Arc<Session>) {
         let key = (endpoint.clone(), session.client_id.clone());
         let older = self.inner().durable.insert(key, session.clone());
-        let Some(older) = older else { return };
+        // A held session asks again for what it holds already.
+        let Some(older) = older.filter(|older| !Arc::ptr_eq(older, session)) else { return };
         older.leave(Leave::Replaced);
-        if tokio::time::timeout(TAKEOVER, older.released()).await.is_err() {
-            tracing::warn!(client_id = %older.client_id, "a replaced session did not let go in {TAKEOVER:?}");
+        session.replace(&older);
+        let all = async {
+            // One that was itself still waiting for its predecessor does not stand for it.
+            let mut next = Some(older);
+            while let Some(older) = next {
+                older.released().await;
+                next = older.replaced();
+            }
+        };
+        if tokio::time::timeout(TAKEOVER, all).await.is_err() {
+            tracing::warn!(client_id = %session.client_id, "a replaced session did not let go in {TAKEOVER:?}");
         }
+        session.replaced();
     }
 
     /// How many there are.
@@ -125,13 +142,16 @@ impl Sessions {
         self.inner().by_id.len()
     }
 
-    /// Tells the sessions of one endpoint that its state changed.
-    pub fn broker_changed(&self, endpoint: &str) {
+    /// Tells the sessions of one endpoint that its state changed, and asks those to leave that are not to be held.
+    pub fn broker_changed(&self, endpoint: &str, state: State) {
         for session in self.all() {
-            let of = |route: &Option<Arc<crate::routing::Route>>| {
-                route.as_ref().is_some_and(|r| &*r.endpoint.name == endpoint)
-            };
-            if of(&session.downstream) || of(&session.upstream) {
+            let mut on_it = session.routes().filter(|route| &*route.endpoint.name == endpoint).peekable();
+            if on_it.peek().is_none() {
+                continue;
+            }
+            if state == State::Down && on_it.any(|route| route.config.on_broker_loss == OnBrokerLoss::Close) {
+                session.leave(Leave::BrokerLost);
+            } else {
                 session.notify(signal::BROKER);
             }
         }

@@ -26,6 +26,7 @@ pub async fn sweep(
     clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
     // Since when the kernel has been repeating itself to a peer.
     let mut suspects: HashMap<Arc<str>, Instant> = HashMap::new();
+    let mut slow: HashMap<Arc<str>, Progress> = HashMap::new();
     let every = (ping_timeout.as_secs() / 8).max(1);
     let mut second = 0_u64;
     loop {
@@ -35,13 +36,17 @@ pub async fn sweep(
         }
         second += 1;
         let here: Vec<_> = sessions.all().into_iter().filter(|s| s.entrypoint == entrypoint).collect();
+        let known = std::mem::take(&mut slow);
         for session in &here {
             session.tick();
             drop_if_stuck(session);
-            if session.stats.parked.load(Ordering::Relaxed)
-                && session.socket.as_ref().is_some_and(|socket| socket.peer_has_left())
-            {
+            // hyper does not see the end of a client behind bytes that it does not want yet.
+            let unread = session.stats.parked.load(Ordering::Relaxed) || session.upstream.is_none();
+            if unread && session.socket.as_ref().is_some_and(|socket| socket.peer_has_left()) {
                 session.leave(Leave::Gone);
+            }
+            if let Some(progress) = Progress::look(session, known.get(&session.id)) {
+                slow.insert(session.id.clone(), progress);
             }
         }
         if second.is_multiple_of(every) {
@@ -55,6 +60,36 @@ pub async fn sweep(
                     suspects.insert(session.id.clone(), since);
                 }
             }
+        }
+    }
+}
+
+/// How long a session has held events without one of them being settled; kept only where a route bounds it.
+#[derive(Clone, Copy)]
+struct Progress {
+    settled: u64,
+    since: Instant,
+}
+
+impl Progress {
+    /// Asks a client to leave that has held up what others could have for `slow_client_timeout`. Done here, since a
+    /// stream whose client does not read is not polled.
+    fn look(session: &Session, known: Option<&Self>) -> Option<Self> {
+        let limit = session.downstream.as_ref()?.config.slow_client_timeout?;
+        let stats = &session.stats;
+        // What waits to be given again is not the client's to take.
+        if stats.held.load(Ordering::Relaxed) <= stats.waiting.load(Ordering::Relaxed) {
+            return None;
+        }
+        let settled = stats.settled.load(Ordering::Relaxed);
+        match known {
+            Some(known) if known.settled == settled => {
+                if known.since.elapsed() >= limit {
+                    session.leave(Leave::TooSlow);
+                }
+                Some(*known)
+            }
+            _ => Some(Self { settled, since: Instant::now() }),
         }
     }
 }

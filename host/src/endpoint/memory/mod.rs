@@ -130,7 +130,14 @@ impl Durable {
         if all.len() >= MAX_DURABLE && !all.contains_key(client) {
             return Err(format!("{MAX_DURABLE} durable clients are known already"));
         }
-        all.insert(client.clone(), positions.collect());
+        // Never below the highest seen, also where a resume token goes back.
+        let kept = all.entry(client.clone()).or_default();
+        for (at, position) in positions.enumerate() {
+            match kept.get_mut(at) {
+                Some(known) => *known = position.max(*known),
+                None => kept.push(position),
+            }
+        }
         Ok(())
     }
 

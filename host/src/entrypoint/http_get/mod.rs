@@ -14,12 +14,14 @@ use http::{Method, Request, StatusCode};
 use hyper::body::Incoming;
 use serde_json::json;
 
-use super::{Context, Entered, acks, check_receipt, new_session, resume_of, wants_method};
-use crate::config::{Direction, OnBrokerLoss, Receipt};
+use super::{Context, Entered, acks, check_receipt, chosen, new_session, resume_of, wants_method};
+use crate::config::{Direction, Receipt};
 use crate::endpoint::State;
 use crate::http::{Error, Response, error, request};
 use crate::pipeline::downstream::{Downstream, Resume};
+use crate::pipeline::shared::SharedHalf;
 use crate::routing::Route;
+use crate::session::FLUSH;
 use crate::session::{Leave, Phase, Session, signal};
 
 /// Answers one request.
@@ -56,7 +58,7 @@ pub(super) async fn handle(context: Arc<Context>, request: Request<Incoming>) ->
 async fn subscribe(context: Arc<Context>, path: &str, request: Request<Incoming>) -> Result<Response, Error> {
     let (headers, uri) = (request.headers(), request.uri());
     let route = context.route(Direction::Downstream, path, headers, uri).ok_or_else(|| context.no_route(path))?;
-    let by_client = request::query(uri, "ack").as_deref() == Some("client");
+    let by_client = chosen(uri, "ack", "client")?;
     let can = if by_client { Receipt::Processed } else { Receipt::Written };
     check_receipt(&route, can, "subscribe with ?ack=client and answer by POST /ack")?;
     let named = request::client_id(&context.config, headers, uri)?;
@@ -68,7 +70,7 @@ async fn subscribe(context: Arc<Context>, path: &str, request: Request<Incoming>
     let downstream = Downstream::new(session.clone(), route.clone(), source, kind);
     let token = downstream.resume_token();
     let poller = Arc::new(Poller {
-        half: Arc::new(Mutex::new(downstream)),
+        half: Arc::new(SharedHalf::new(downstream)),
         by_client,
         polling: AtomicBool::new(false),
         gap: AtomicBool::new(false),
@@ -88,7 +90,7 @@ async fn subscribe(context: Arc<Context>, path: &str, request: Request<Incoming>
 
 /// A session between its polls.
 pub struct Poller {
-    pub(super) half: Arc<Mutex<Downstream>>,
+    pub(super) half: Arc<SharedHalf>,
     by_client: bool,
     polling: AtomicBool,
     /// Events were lost to retention: the next answer says so.
@@ -134,14 +136,11 @@ async fn keep(poller: Arc<Poller>, entered: Entered, route: Arc<Route>, idle: Du
                 session.leave(Leave::Idle);
             }
             if let (Some(timeout), true) = (ack, poller.by_client) {
-                poller.half.lock().unwrap_or_else(PoisonError::into_inner).expire(timeout);
+                poller.half.with(|half| half.expire(timeout));
             }
         }
         if signals & signal::BROKER != 0 {
             let down = route.endpoint.status.state() == State::Down;
-            if down && route.config.on_broker_loss == OnBrokerLoss::Close {
-                session.leave(Leave::BrokerLost);
-            }
             session.set_phase(if down { Phase::Held } else { Phase::Live });
         }
         // Permits, time and the broker matter to the poll that waits, too.
@@ -149,6 +148,15 @@ async fn keep(poller: Arc<Poller>, entered: Entered, route: Arc<Route>, idle: Du
         if session.leaving().is_some() { Poll::Ready(()) } else { Poll::Pending }
     })
     .await;
-    drop(poller);
+    if session.leaving() == Some(Leave::Replaced) {
+        let flushed =
+            std::future::poll_fn(|cx| poller.half.with(|half| half.poll_flush(cx)).unwrap_or(Poll::Ready(Ok(()))));
+        if !matches!(tokio::time::timeout(FLUSH, flushed).await, Ok(Ok(()))) {
+            tracing::warn!(session_id = %session.id, "the last commit of a replaced session was not confirmed");
+        }
+    }
+    // A poll that waits, and answers that are not written yet, hold the handle: the half is gone all the same.
+    poller.half.close();
+    poller.waker.wake();
     drop(entered);
 }

@@ -17,8 +17,9 @@ use crate::entrypoint::v1::{self, EventFrame};
 use crate::entrypoint::{Context, acks};
 use crate::event::printable;
 use crate::http::{Body, Chunk, Error, Response, Written, request};
-use crate::pipeline::downstream::{Downstream, Given, Step};
+use crate::pipeline::downstream::{Given, Step};
 use crate::pipeline::receipts::Receipts;
+use crate::pipeline::shared::SharedHalf;
 use crate::session::Session;
 
 /// How long a poll waits for its first event.
@@ -32,7 +33,7 @@ const LIMIT: usize = 100;
 
 /// Answers for the events of one response.
 struct Settle {
-    half: Arc<Mutex<Downstream>>,
+    half: Arc<SharedHalf>,
     session: Arc<Session>,
     tokens: Mutex<Receipts>,
     by_client: bool,
@@ -41,15 +42,17 @@ struct Settle {
 impl Settle {
     fn each(&self, events: usize, written: bool) {
         let mut tokens = self.tokens.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut half = self.half.lock().unwrap_or_else(PoisonError::into_inner);
-        if !written {
-            tokens.take(events).for_each(|token| half.give_back(token));
-        } else if self.by_client && half.at_least_once() {
-            tokens.take(events).for_each(drop);
-        } else {
-            half.acknowledge_all(tokens.take(events));
-        }
-        drop((half, tokens));
+        // Closed: its end has given everything back.
+        self.half.with(|half| {
+            if !written {
+                tokens.take(events).for_each(|token| half.give_back(token));
+            } else if self.by_client && half.at_least_once() {
+                tokens.take(events).for_each(drop);
+            } else {
+                half.acknowledge_all(tokens.take(events));
+            }
+        });
+        drop(tokens);
         self.session.notify(0);
     }
 }
@@ -84,8 +87,10 @@ pub(super) async fn answer(context: &Context, request: &Request<Incoming>) -> Re
     let mut batch = Vec::new();
     let took = std::future::poll_fn(|cx| {
         polling.0.waker.register(cx.waker());
-        let mut half = poller.half.lock().unwrap_or_else(PoisonError::into_inner);
-        match half.poll_batch(cx, limit, &mut batch) {
+        let Some(polled) = poller.half.with(|half| half.poll_batch(cx, limit, &mut batch)) else {
+            return Poll::Ready(Err(ended()));
+        };
+        match polled {
             Poll::Ready(Ok(Step::Batch)) => return Poll::Ready(Ok(())),
             Poll::Ready(Ok(Step::Gap)) => {
                 poller.gap.store(true, Ordering::Release);
@@ -131,11 +136,10 @@ fn raw(poller: &Arc<Poller>, session: &Arc<Session>, batch: Vec<Given>) -> Respo
     let mut response = Response::new(Body::empty());
     let Some(given) = batch.into_iter().next() else { return response };
     let event = given.event.clone();
-    let token = {
-        let mut half = poller.half.lock().unwrap_or_else(PoisonError::into_inner);
+    let token = poller.half.with(|half| {
         half.mark_given(&given);
         half.resume_token()
-    };
+    });
     let headers = response.headers_mut();
     let mut put = |name: &str, value: &str| {
         if let (Ok(name), Ok(value)) =
@@ -150,7 +154,7 @@ fn raw(poller: &Arc<Poller>, session: &Arc<Session>, batch: Vec<Given>) -> Respo
     if given.token.redeliveries() > 0 {
         put("x-meta-mediation.redelivered", "true");
     }
-    if let Some(token) = token {
+    if let Some(Some(token)) = token {
         put("x-resume-token", &token);
     }
     if let Ok(id) = HeaderValue::from_str(&event.id.to_string()) {
@@ -165,16 +169,16 @@ fn raw(poller: &Arc<Poller>, session: &Arc<Session>, batch: Vec<Given>) -> Respo
 
 fn items(poller: &Arc<Poller>, session: &Arc<Session>, batch: Vec<Given>) -> Response {
     let mut out = b"{\"items\":[".to_vec();
-    {
-        let mut half = poller.half.lock().unwrap_or_else(PoisonError::into_inner);
-        for (at, given) in batch.iter().enumerate() {
-            if at > 0 {
-                out.push(b',');
-            }
-            half.mark_given(given);
-            let frame = EventFrame::new(&given.event, given.token.redeliveries() > 0, half.resume_token());
-            out.extend(v1::encode(&v1::Out::Event(frame)));
+    for (at, given) in batch.iter().enumerate() {
+        if at > 0 {
+            out.push(b',');
         }
+        let token = poller.half.with(|half| {
+            half.mark_given(given);
+            half.resume_token()
+        });
+        let frame = EventFrame::new(&given.event, given.token.redeliveries() > 0, token.flatten());
+        out.extend(v1::encode(&v1::Out::Event(frame)));
     }
     out.extend_from_slice(b"]}");
     let mut response = Response::new(body(poller, session, out.into(), batch));

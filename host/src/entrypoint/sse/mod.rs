@@ -11,7 +11,7 @@ use std::sync::Arc;
 use http::{HeaderValue, Method, Request, StatusCode, header};
 use hyper::body::Incoming;
 
-use super::{Context, acks, check_receipt, new_session, resume_of, wants_method};
+use super::{Context, acks, check_receipt, chosen, new_session, resume_of, wants_method};
 use crate::config::{Direction, OnBrokerLoss, Receipt};
 use crate::http::{Body, Chunk, Error, Response, request};
 use crate::pipeline::downstream::{Downstream, Resume};
@@ -31,7 +31,8 @@ pub(super) async fn handle(
     let (headers, uri) = (request.headers(), request.uri());
     let path = uri.path();
     let route = context.route(Direction::Downstream, path, headers, uri).ok_or_else(|| context.no_route(path))?;
-    let by_client = request::query(uri, "ack").as_deref() == Some("client");
+    let by_client = chosen(uri, "ack", "client")?;
+    let json = chosen(uri, "format", "json")?;
     let can = if by_client { Receipt::Processed } else { Receipt::Written };
     check_receipt(&route, can, "connect with ?ack=client and answer by POST /ack")?;
     let named = request::client_id(&context.config, headers, uri)?;
@@ -42,7 +43,7 @@ pub(super) async fn handle(
         Err(error) => return Ok(refusal(&error)),
     };
     let options = Options {
-        json: request::query(uri, "format").as_deref() == Some("json"),
+        json,
         by_client,
         heartbeat: context.config.heartbeat,
         ack_timeout: context.config.ack_timeout,

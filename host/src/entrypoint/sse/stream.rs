@@ -3,8 +3,8 @@
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context as TaskContext, Poll, ready};
 use std::time::{Duration, Instant};
 
@@ -19,8 +19,9 @@ use crate::entrypoint::{Context, Entered};
 use crate::http::{Chunk, Error, Written};
 use crate::pipeline::downstream::{Downstream, Given, Resume, Step};
 use crate::pipeline::receipts::Receipts;
+use crate::pipeline::shared::SharedHalf;
 use crate::routing::Route;
-use crate::session::{Leave, Phase, Session, signal};
+use crate::session::{FLUSH, Leave, Phase, Session, signal};
 
 /// What the client chose.
 pub(super) struct Options {
@@ -40,7 +41,7 @@ pub(super) struct Waiting {
 type Opening = BoxFuture<'static, Result<Downstream, Error>>;
 
 enum Source {
-    Live(Arc<Mutex<Downstream>>),
+    Live(Arc<SharedHalf>),
     /// Not there yet: what to open it with, and the attempt that runs.
     Waiting(Waiting, Option<Opening>),
 }
@@ -75,7 +76,6 @@ pub(super) struct SseStream {
     broker_lost: bool,
     ended: bool,
     last_write: Instant,
-    stalled: Option<Instant>,
 }
 
 impl SseStream {
@@ -100,7 +100,6 @@ impl SseStream {
             broker_lost: false,
             ended: false,
             last_write: Instant::now(),
-            stalled: None,
         };
         match opened {
             Ok(downstream) => this.go_live(downstream),
@@ -113,7 +112,7 @@ impl SseStream {
     }
 
     fn go_live(&mut self, downstream: Downstream) {
-        let half = Arc::new(Mutex::new(downstream));
+        let half = Arc::new(SharedHalf::new(downstream));
         self.context.halves.insert(&self.entered.session, &half);
         self.entered.session.set_phase(Phase::Live);
         self.source = Source::Live(half);
@@ -125,15 +124,16 @@ impl SseStream {
         if written == 0 {
             return;
         }
-        self.stalled = None;
         if let Source::Live(half) = &self.source {
-            let mut half = lock(half);
-            if self.options.by_client && half.at_least_once() {
-                // The client answers by id: the tokens here are not needed.
-                self.unwritten.take(written).for_each(drop);
-            } else {
-                half.acknowledge_all(self.unwritten.take(written));
-            }
+            let (unwritten, by_client) = (&mut self.unwritten, self.options.by_client);
+            half.with(|half| {
+                if by_client && half.at_least_once() {
+                    // The client answers by id: the tokens here are not needed.
+                    unwritten.take(written).for_each(drop);
+                } else {
+                    half.acknowledge_all(unwritten.take(written));
+                }
+            });
         }
         self.unwritten.shrink();
     }
@@ -143,7 +143,7 @@ impl SseStream {
         let mut out = b":ok\n\n".to_vec();
         encode::retry(&mut out, rand::random_range(1_000..=3_000));
         let token = match &self.source {
-            Source::Live(half) => lock(half).resume_token(),
+            Source::Live(half) => half.with(|half| half.resume_token()).flatten(),
             Source::Waiting(..) => None,
         };
         let data = json!({ "session_id": &*session.id, "client_id": &*session.client_id }).to_string();
@@ -180,10 +180,6 @@ impl SseStream {
             return None;
         }
         self.broker_lost = down;
-        if down && self.route.config.on_broker_loss == crate::config::OnBrokerLoss::Close {
-            self.entered.session.leave(Leave::BrokerLost);
-            return None;
-        }
         self.entered.session.set_phase(if down { Phase::Held } else { Phase::Live });
         let mut out = Vec::new();
         notice(&mut out, if down { "broker_lost" } else { "broker_back" });
@@ -234,37 +230,44 @@ impl SseStream {
 
     fn poll_events(&mut self, cx: &mut TaskContext<'_>) -> Poll<Option<Chunk>> {
         let Source::Live(half) = &self.source else { return Poll::Pending };
-        let mut half = lock(half);
-        let mut batch: Vec<Given> = Vec::new();
-        let polled = half.poll_batch(cx, usize::MAX, &mut batch);
-        match ready!(polled) {
-            Ok(Step::Batch) => {
-                let mut out = Vec::with_capacity(batch.iter().map(|g| g.event.size() + 128).sum());
-                let mut lengths = VecDeque::with_capacity(batch.len());
-                for given in batch {
-                    let from = out.len();
-                    half.mark_given(&given);
-                    let redelivered = given.token.redeliveries() > 0;
-                    encode::event(&mut out, &given.event, redelivered, half.resume_token(), self.options.json);
-                    lengths.push_back(out.len() - from);
-                    self.unwritten.push(given.token);
+        let (json, unwritten, progress) = (self.options.json, &mut self.unwritten, &self.progress);
+        let polled = half.with(|half| {
+            let mut batch: Vec<Given> = Vec::new();
+            match ready!(half.poll_batch(cx, usize::MAX, &mut batch)) {
+                Ok(Step::Batch) => Poll::Ready(Ok(batch_chunk(half, batch, json, unwritten, progress))),
+                Ok(Step::Gap) => {
+                    let mut out = Vec::new();
+                    notice(&mut out, "gap");
+                    Poll::Ready(Ok(Chunk::plain(out.into())))
                 }
-                Poll::Ready(Some(Chunk::marked(out.into(), lengths, self.progress.clone())))
+                Err(lost) => Poll::Ready(Err(lost)),
             }
-            Ok(Step::Gap) => {
-                let mut out = Vec::new();
-                notice(&mut out, "gap");
-                Poll::Ready(Some(Chunk::plain(out.into())))
-            }
+        });
+        match ready!(polled.unwrap_or(Poll::Pending)) {
+            Ok(chunk) => Poll::Ready(Some(chunk)),
             Err(lost) => {
+                self.ended = true;
                 let mut out = Vec::new();
                 let data = json!({ "code": "subscription_lost", "message": lost.to_string() }).to_string();
                 encode::message(&mut out, Some("mediation.error"), None, &data);
-                drop(half);
-                self.ended = true;
                 Poll::Ready(Some(Chunk::plain(out.into())))
             }
         }
+    }
+
+    /// Ready when nothing of the session is left but its stream's end: a newer session waits for the last commit.
+    fn poll_end(&mut self, cx: &mut TaskContext<'_>) -> Poll<()> {
+        let Source::Live(half) = &self.source else { return Poll::Ready(()) };
+        let session = &self.entered.session;
+        if session.leaving() == Some(Leave::Replaced) && session.leaving_for().is_some_and(|since| since < FLUSH) {
+            match ready!(half.with(|half| half.poll_flush(cx)).unwrap_or(Poll::Ready(Ok(())))) {
+                Ok(()) => {}
+                Err(error) => tracing::warn!(session_id = %session.id, %error, "the last commit failed"),
+            }
+        }
+        half.close();
+        session.mark_released();
+        Poll::Ready(())
     }
 
     fn tick(&mut self) -> Option<Vec<u8>> {
@@ -273,16 +276,7 @@ impl SseStream {
         if let (Some(timeout), true, Source::Live(half)) =
             (self.options.ack_timeout, self.options.by_client, &self.source)
         {
-            lock(half).expire(timeout);
-        }
-        if let Some(limit) = self.route.config.slow_client_timeout {
-            let out_of_permits = matches!(&self.source, Source::Live(half) if !lock(half).has_permits());
-            match (out_of_permits || !self.unwritten.is_empty(), self.stalled) {
-                (false, _) => self.stalled = None,
-                (true, None) => self.stalled = Some(Instant::now()),
-                (true, Some(since)) if since.elapsed() >= limit => session.leave(Leave::TooSlow),
-                (true, Some(_)) => {}
-            }
+            half.with(|half| half.expire(timeout));
         }
         (self.unwritten.is_empty() && self.last_write.elapsed() >= self.options.heartbeat).then(|| {
             let mut out = Vec::new();
@@ -292,12 +286,28 @@ impl SseStream {
     }
 }
 
-fn notice(out: &mut Vec<u8>, code: &str) {
-    encode::message(out, Some("mediation.notice"), None, &json!({ "code": code }).to_string());
+/// Events as one buffer that reports each one's last byte.
+fn batch_chunk(
+    half: &mut Downstream,
+    batch: Vec<Given>,
+    json: bool,
+    unwritten: &mut Receipts,
+    progress: &Arc<Progress>,
+) -> Chunk {
+    let mut out = Vec::with_capacity(batch.iter().map(|given| given.event.size() + 128).sum());
+    let mut lengths = VecDeque::with_capacity(batch.len());
+    for given in batch {
+        let from = out.len();
+        half.mark_given(&given);
+        encode::event(&mut out, &given.event, given.token.redeliveries() > 0, half.resume_token(), json);
+        lengths.push_back(out.len() - from);
+        unwritten.push(given.token);
+    }
+    Chunk::marked(out.into(), lengths, progress.clone())
 }
 
-fn lock(half: &Mutex<Downstream>) -> MutexGuard<'_, Downstream> {
-    half.lock().unwrap_or_else(PoisonError::into_inner)
+fn notice(out: &mut Vec<u8>, code: &str) {
+    encode::message(out, Some("mediation.notice"), None, &json!({ "code": code }).to_string());
 }
 
 impl http_body::Body for SseStream {
@@ -313,6 +323,7 @@ impl http_body::Body for SseStream {
         session.register(cx.waker());
         this.settle_written();
         if this.ended {
+            ready!(this.poll_end(cx));
             return Poll::Ready(None);
         }
         let signals = session.take_signals();
@@ -334,6 +345,7 @@ impl http_body::Body for SseStream {
         }
         let chunk = if text.is_empty() {
             if this.ended {
+                ready!(this.poll_end(cx));
                 return Poll::Ready(None);
             }
             ready!(this.poll_events(cx))

@@ -17,13 +17,16 @@ struct Ping {
 pub(super) struct Liveness {
     counter: u32,
     in_flight: Option<Ping>,
-    wrote_since_pong: bool,
+    /// Events were written that no pong has answered for.
+    unread: bool,
+    /// Some of these behind the ping in flight.
+    behind: bool,
     heard: Instant,
 }
 
 impl Liveness {
     pub(super) fn new(now: Instant) -> Self {
-        Self { counter: 0, in_flight: None, wrote_since_pong: false, heard: now }
+        Self { counter: 0, in_flight: None, unread: false, behind: false, heard: now }
     }
 
     /// Whether a ping may go out.
@@ -40,12 +43,13 @@ impl Liveness {
 
     /// Events went out.
     pub(super) fn wrote(&mut self) {
-        self.wrote_since_pong = true;
+        self.unread = true;
+        self.behind |= self.in_flight.is_some();
     }
 
-    /// Anything came in.
+    /// Anything came in: who sends is there.
     pub(super) fn heard(&mut self, now: Instant) {
-        self.heard = now;
+        self.excuse(now);
     }
 
     /// A pong: how many of the oldest events it acknowledges. Pongs that nobody asked for say nothing.
@@ -54,7 +58,7 @@ impl Liveness {
             Some(ping) if payload == ping.counter.to_be_bytes() => {
                 let covers = ping.covers;
                 self.in_flight = None;
-                self.wrote_since_pong = false;
+                self.unread = std::mem::take(&mut self.behind);
                 covers
             }
             _ => 0,
@@ -66,11 +70,10 @@ impl Liveness {
         self.may_ping() && now.saturating_duration_since(self.heard) >= interval
     }
 
-    /// Gone: a ping went unanswered for so long, and no event was written since the last pong (a client may merely not
-    /// be reading).
+    /// Gone: a ping went unanswered for so long, and no event stands before it that no pong has answered for (a client
+    /// may merely not be reading).
     pub(super) fn is_gone(&self, timeout: Duration, now: Instant) -> bool {
-        !self.wrote_since_pong
-            && self.in_flight.as_ref().is_some_and(|ping| now.saturating_duration_since(ping.sent) >= timeout)
+        !self.unread && self.in_flight.as_ref().is_some_and(|ping| now.saturating_duration_since(ping.sent) >= timeout)
     }
 
     /// Reading was stopped: no pong could come, so the wait for one begins anew.
@@ -108,6 +111,21 @@ mod tests {
         assert!(liveness.is_gone(SECOND, now + SECOND));
         liveness.wrote();
         assert!(!liveness.is_gone(SECOND, now + SECOND * 100));
+    }
+
+    #[test]
+    fn a_client_that_stops_reading_right_after_a_pong_is_slow_and_not_gone() {
+        let now = Instant::now();
+        let mut liveness = Liveness::new(now);
+        liveness.wrote();
+        let first = liveness.ping(1, now);
+        liveness.wrote();
+        assert_eq!(liveness.pong(&first), 1);
+        let second = liveness.ping(1, now);
+        assert!(!liveness.is_gone(SECOND, now + SECOND * 100));
+        assert_eq!(liveness.pong(&second), 1);
+        liveness.ping(0, now);
+        assert!(liveness.is_gone(SECOND, now + SECOND));
     }
 
     #[test]

@@ -74,8 +74,13 @@ pub(super) async fn handle(
                 let socket = parts.io.into_inner().0;
                 session::run(context, socket, &parts.read_buf, entered, downstream, v1, forwarded).await;
             }
-            Ok(Err(_)) => tracing::error!("an upgraded connection is of an unknown type"),
-            Err(error) => tracing::debug!(%error, "the client left during the handshake"),
+            other => {
+                let error = other.err().map(|error| error.to_string());
+                tracing::debug!(error, "the client left during the handshake");
+                // In this order: released means that the subscription is gone.
+                drop(downstream);
+                drop(entered);
+            }
         }
     });
     let mut response = Response::new(Body::empty());

@@ -24,7 +24,7 @@ use super::frames::is_text;
 use super::inbound::{self, Asked};
 use super::liveness::Liveness;
 use super::wire::Wire;
-use crate::config::{Guarantee, OnBrokerLoss};
+use crate::config::Guarantee;
 use crate::endpoint::State;
 use crate::entrypoint::v1::{self, EventFrame, Out};
 use crate::entrypoint::{Context, Entered};
@@ -34,13 +34,10 @@ use crate::pipeline::downstream::{Downstream, Given, Step};
 use crate::pipeline::receipts::Receipts;
 use crate::pipeline::upstream::{Outcome, Upstream, confirms};
 use crate::session::socket::Socket;
-use crate::session::{Leave, Phase, Session, signal};
+use crate::session::{FLUSH, Leave, Phase, Session, signal};
 
 /// How long a client may take to answer our close.
 const LINGER: Duration = Duration::from_secs(2);
-
-/// How long a replaced session's last commit is awaited.
-const FLUSH: Duration = Duration::from_secs(5);
 
 /// Rounds before other tasks of the worker get their turn.
 const ROUNDS: usize = 32;
@@ -63,12 +60,14 @@ pub(super) async fn run(
     forwarded: Vec<Header>,
 ) {
     let limit = context.config.max_frame;
-    // JSON and base64 make text longer; decoded payloads are held to the limit below.
-    let limit = if v1 { limit.saturating_mul(2).saturating_add(64 * 1024) } else { limit };
+    // JSON escapes make text up to six times longer; decoded payloads are held to the limit below.
+    let limit = if v1 { limit.saturating_mul(6).saturating_add(64 * 1024) } else { limit };
     let config = WebSocketConfig::default()
         .read_buffer_size(1024)
         .write_buffer_size(0)
-        .max_write_buffer_size(usize::MAX)
+        // A few control frames: above it tungstenite keeps only its newest pong, else a client that pings and never
+        // reads would grow the buffer for ever.
+        .max_write_buffer_size(512)
         .max_message_size(Some(limit))
         .max_frame_size(Some(limit));
     let wire = Wire::new(socket.clone());
@@ -80,12 +79,13 @@ pub(super) async fn run(
         up: None,
         liveness: Liveness::new(Instant::now()),
         broker_lost: false,
-        stalled: None,
         ending: None,
         patience: Duration::ZERO,
         closed: false,
         read_done: false,
         write_dead: false,
+        released: false,
+        unreported: false,
         flushing: None,
         down,
         ws,
@@ -122,7 +122,6 @@ struct WsSession {
     accepting: Option<(Option<String>, String)>,
     liveness: Liveness,
     broker_lost: bool,
-    stalled: Option<Instant>,
     /// Since when it ends: the client left, or was told to.
     ending: Option<Instant>,
     /// How long the client is still read once it ends.
@@ -131,6 +130,9 @@ struct WsSession {
     closed: bool,
     read_done: bool,
     write_dead: bool,
+    released: bool,
+    /// Events were put into the wire since the kernel last had everything.
+    unreported: bool,
     entered: Entered,
 }
 
@@ -145,6 +147,7 @@ impl WsSession {
             moved |= self.poll_in(cx);
             moved |= self.poll_down(cx);
             self.poll_flushing(cx);
+            self.release();
             if !moved {
                 return if self.is_finished(Instant::now()) { Poll::Ready(()) } else { Poll::Pending };
             }
@@ -180,14 +183,14 @@ impl WsSession {
     fn tick(&mut self, now: Instant) {
         let config = &self.context.config;
         let (interval, timeout) = (config.ping_interval, config.ping_timeout);
+        let expires = self.v1 && self.context.config.ack_timeout.is_some();
         let nudged = self.session.downstream.as_ref().is_some_and(|route| route.endpoint.nudge);
-        let busy =
-            nudged || self.ending.is_some() || !self.liveness.may_ping() || self.stalled.is_some() || self.up.is_some();
+        let busy = nudged || expires || self.ending.is_some() || !self.liveness.may_ping() || self.up.is_some();
         self.session.tick_after(if busy { Duration::ZERO } else { interval / 4 });
         if self.ending.is_some() {
             return;
         }
-        if self.up.as_ref().is_some_and(|up| !up.may_read()) {
+        if self.up.as_ref().is_some_and(|up| !up.may_read()) || (self.v1 && !self.ws.get_ref().is_empty()) {
             self.liveness.excuse(now);
         } else if self.liveness.is_gone(timeout, now) {
             tracing::info!(session_id = %self.session.id, "no pong came: the client is gone");
@@ -202,38 +205,17 @@ impl WsSession {
         {
             down.expire(timeout);
         }
-        self.slowness(now);
     }
 
-    fn slowness(&mut self, now: Instant) {
-        let waits = !self.ws.get_ref().is_empty() || self.down.as_ref().is_some_and(|down| !down.has_permits());
-        if !waits {
-            self.stalled = None;
-            return;
-        }
-        let since = *self.stalled.get_or_insert(now);
-        let limit = self.session.downstream.as_ref().and_then(|route| route.config.slow_client_timeout);
-        if limit.is_some_and(|limit| now.saturating_duration_since(since) >= limit) {
-            self.session.leave(Leave::TooSlow);
-        }
-    }
-
+    /// The registry has asked those to leave that are to be closed: this is for those that are held.
     fn broker(&mut self) {
         let routes = [&self.session.downstream, &self.session.upstream];
         let down = routes.into_iter().flatten().any(|route| route.endpoint.status.state() == State::Down);
-        if down == self.broker_lost {
-            return;
+        if down != self.broker_lost && self.session.leaving().is_none() {
+            self.broker_lost = down;
+            self.session.set_phase(if down { Phase::Held } else { Phase::Live });
+            self.notice(if down { "broker_lost" } else { "broker_back" });
         }
-        self.broker_lost = down;
-        let close = routes.into_iter().flatten().any(|route| {
-            route.endpoint.status.state() == State::Down && route.config.on_broker_loss == OnBrokerLoss::Close
-        });
-        if close {
-            self.session.leave(Leave::BrokerLost);
-            return;
-        }
-        self.session.set_phase(if down { Phase::Held } else { Phase::Live });
-        self.notice(if down { "broker_lost" } else { "broker_back" });
     }
 
     // --- ending ------------------------------------------------------------------------------------------------------
@@ -263,7 +245,7 @@ impl WsSession {
     /// The client cannot be written to any more; what it had sent may still be read.
     fn gone(&mut self, patience: Duration) {
         self.write_dead = true;
-        self.wire().discard();
+        self.wire().die();
         self.down = None;
         self.end(patience);
     }
@@ -302,6 +284,13 @@ impl WsSession {
         };
         if flushed {
             self.flushing = None;
+        }
+    }
+
+    /// A newer session with the same durable id waits for no more than the downstream half.
+    fn release(&mut self) {
+        if self.ending.is_some() && self.down.is_none() && self.flushing.is_none() && !self.released {
+            self.released = true;
             self.session.mark_released();
         }
     }
@@ -309,7 +298,15 @@ impl WsSession {
     // --- writing -----------------------------------------------------------------------------------------------------
 
     fn poll_out(&mut self, cx: &mut TaskContext<'_>) -> bool {
-        if self.write_dead || self.ws.get_ref().is_empty() {
+        if self.write_dead {
+            return false;
+        }
+        if self.ws.get_ref().is_empty() {
+            // tungstenite's own flush may have been the one that emptied it.
+            if std::mem::take(&mut self.unreported) {
+                self.written();
+                return true;
+            }
             return false;
         }
         match self.wire().poll_out(cx) {
@@ -320,6 +317,7 @@ impl WsSession {
                 true
             }
             Poll::Ready(Ok(())) => {
+                self.unreported = false;
                 self.written();
                 // Pongs that had to wait for room.
                 if !self.closed && matches!(Pin::new(&mut self.ws).poll_flush(cx), Poll::Ready(Err(_))) {
@@ -332,7 +330,6 @@ impl WsSession {
 
     /// The kernel has everything.
     fn written(&mut self) {
-        self.stalled = None;
         if self.pongs() {
             if !self.receipts.is_empty() && self.liveness.may_ping() && self.ending.is_none() {
                 self.send_ping(Instant::now());
@@ -473,7 +470,6 @@ impl WsSession {
                 {
                     down.acknowledge_all(self.receipts.take(covers));
                     self.receipts.shrink();
-                    self.stalled = None;
                 }
                 if self.pongs() && !self.receipts.is_empty() && self.liveness.may_ping() && self.ws.get_ref().is_empty()
                 {
@@ -481,7 +477,10 @@ impl WsSession {
                 }
             }
             Message::Close(_) => {
-                // The reply, where one is due, is tungstenite's.
+                // The reply, where one is due, is tungstenite's; to a reply there is none.
+                if self.closed {
+                    self.read_done = true;
+                }
                 self.closed = true;
                 self.down = None;
                 self.end(LINGER);
@@ -511,7 +510,6 @@ impl WsSession {
                 // Answered before, or never given: an answer that comes twice is no fault.
                 down.answer_id(id, answer);
             }
-            self.stalled = None;
         }
     }
 
@@ -539,7 +537,7 @@ impl WsSession {
         self.down = None;
         if !self.closed {
             self.write_dead = true;
-            self.wire().discard();
+            self.wire().die();
         }
         self.end(Duration::ZERO);
     }
@@ -593,6 +591,7 @@ impl WsSession {
                 self.receipts.push(given.token);
             }
         }
+        self.unreported = true;
         self.liveness.wrote();
         if self.pongs() && self.liveness.may_ping() {
             self.send_ping(Instant::now());

@@ -15,8 +15,7 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::{Control, Data, OpC
 
 use crate::session::socket::Socket;
 
-/// Above this much unsent, tungstenite's control frames wait: it then keeps only its newest pong, else a client that
-/// pings and never reads would grow the buffer for ever.
+/// Above this much unsent, tungstenite's control frames wait in its own buffer, which is small.
 const CONTROL: usize = 4096;
 
 /// Buffers that a worker keeps, and how large.
@@ -32,11 +31,13 @@ pub(super) struct Wire {
     socket: Arc<Socket>,
     out: Vec<u8>,
     sent: usize,
+    /// Writing failed: what is written goes nowhere, so that reading on (a pong is due, say) does not fail too.
+    dead: bool,
 }
 
 impl Wire {
     pub(super) fn new(socket: Arc<Socket>) -> Self {
-        Self { socket, out: Vec::new(), sent: 0 }
+        Self { socket, out: Vec::new(), sent: 0, dead: false }
     }
 
     fn buffer(&mut self) -> &mut Vec<u8> {
@@ -92,8 +93,14 @@ impl Wire {
         Poll::Ready(Ok(()))
     }
 
+    /// The client cannot be written to any more.
+    pub(super) fn die(&mut self) {
+        self.dead = true;
+        self.discard();
+    }
+
     /// Gives the buffer back, sent or not.
-    pub(super) fn discard(&mut self) {
+    fn discard(&mut self) {
         self.sent = 0;
         let mut buffer = std::mem::take(&mut self.out);
         if buffer.capacity() == 0 || buffer.capacity() > POOLED {
@@ -116,6 +123,9 @@ impl AsyncRead for Wire {
 
 impl AsyncWrite for Wire {
     fn poll_write(mut self: Pin<&mut Self>, _cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        if self.dead {
+            return Poll::Ready(Ok(buf.len()));
+        }
         if self.out.len() - self.sent > CONTROL {
             // The session polls again once the buffer is out.
             return Poll::Pending;
