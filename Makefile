@@ -26,9 +26,10 @@ soak: ## the long forms: 100,000 property cases, more sessions, flat-out runs te
 	@scripts/setup.sh test
 	@scripts/test.sh soak
 
-bench: ## the benchmark, built for distribution, on a Kafka of its own
+bench: ## the benchmark, built for distribution, on a Kafka of its own (ARGS=--help: docs/benchmarks.md)
 	@scripts/setup.sh test
-	@cargo run --profile dist -p mediation-bench
+	@cargo build --profile dist -p mediation-engine -p mediation-bench
+	@MEDIATION_ENGINE=$(CARGO_TARGET_DIR)/dist/mediation-engine $(CARGO_TARGET_DIR)/dist/mediation-bench $(ARGS)
 
 setup: ## only install what build and tests need
 	@scripts/setup.sh test

@@ -33,6 +33,11 @@ suite() {
     cargo test -q -p mediation-tests --test suite -- --test-threads 4 ${filter:+"$filter"}
 }
 
+# Shows that `make bench` works; its figures mean nothing.
+bench() {
+  MEDIATION_ENGINE="$CARGO_TARGET_DIR/debug/mediation-engine" cargo run -q -p mediation-bench -- --smoke
+}
+
 step "format" cargo fmt --all --check
 step "lints" cargo clippy -q --workspace --all-targets -- -D warnings
 case $mode in
@@ -43,6 +48,7 @@ all | soak)
   step "unit and property tests" cargo test -q --workspace --exclude mediation-tests
   step "build the engine" cargo build -q -p mediation-engine
   step "conformance and end-to-end tests" suite
+  [ -n "$filter" ] || step "the benchmark works" bench
   ;;
 *) echo "test.sh: $mode? quick, all or soak" >&2; exit 2 ;;
 esac

@@ -4,12 +4,13 @@ use std::collections::HashMap;
 use std::io::{Read as _, Write as _};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use crate::process::{Child, spawn};
+use crate::process::{Child, spawn_to};
 use crate::run::{eventually, failing, unique};
 
 /// A running engine. Dropping it kills it; when the test fails it dumps its log and sessions first.
@@ -55,17 +56,25 @@ impl Engine {
     /// # Panics
     /// When it ends instead.
     pub async fn start(config: &Value) -> Self {
+        Self::start_to(Stdio::piped(), config).await
+    }
+
+    /// As [`Engine::start`], with the packet log somewhere else than here: [`Engine::packets`] stays empty.
+    ///
+    /// # Panics
+    /// When it ends instead.
+    pub async fn start_to(packet_log: Stdio, config: &Value) -> Self {
         let dir = std::env::temp_dir().join(unique("mediation-tests"));
         std::fs::create_dir_all(&dir).expect("a folder for the configuration");
         let file = dir.join("config.yaml");
         std::fs::write(&file, serde_yaml::to_string(config).expect("plain data"))
             .expect("the configuration is written");
-        Self::start_file(&file, dir).await
+        Self::start_file(packet_log, &file, dir).await
     }
 
-    async fn start_file(file: &Path, dir: PathBuf) -> Self {
+    async fn start_file(packet_log: Stdio, file: &Path, dir: PathBuf) -> Self {
         let file = file.to_str().expect("a plain path");
-        let child = spawn(&binary(), &["run", "--config", file], &[]);
+        let child = spawn_to(packet_log, &binary(), &["run", "--config", file], &[]);
         let mut engine = Self { child, listeners: HashMap::new(), dir };
         let listeners = eventually("the engine is ready", async || {
             if let Some(status) = engine.child.ended() {
@@ -180,6 +189,9 @@ impl Engine {
     }
 
     fn dump(&self) {
+        if let Some(status) = self.child.ended() {
+            eprintln!("--- the engine had ended: {status}");
+        }
         eprintln!("--- engine log, last lines\n{}", self.child.stderr.tail(60));
         eprintln!("--- packet log, last lines\n{}", self.child.stdout.tail(5));
         eprintln!("--- GET /sessions\n{}", self.sessions_now().unwrap_or_else(|e| e.to_string()));

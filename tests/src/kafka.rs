@@ -64,7 +64,12 @@ impl Kafka {
         victim
     }
 
-    fn start() -> Self {
+    /// One of the caller's own; dropping it kills it and removes its data.
+    ///
+    /// # Panics
+    /// When it does not start.
+    #[must_use]
+    pub fn start() -> Self {
         sweep();
         let port = free_ports();
         let dir = std::env::temp_dir().join(unique("mediation-kafka"));
@@ -87,7 +92,21 @@ impl Kafka {
             groups: Mutex::default(),
         };
         kafka.restart();
+        kafka.await_coordinators();
         kafka
+    }
+
+    /// A new broker loads its group coordinators for a second or two after it answers; clients of ours ask until they
+    /// are there. A dozen groups fall on every partition of the offsets topic.
+    fn await_coordinators(&self) {
+        for n in 0..12 {
+            let mut config = ClientConfig::new();
+            config.set("bootstrap.servers", self.bootstrap()).set("group.id", format!("await-{n}"));
+            let consumer: BaseConsumer = config.create().expect("a consumer");
+            let mut list = TopicPartitionList::new();
+            list.add_partition("__consumer_offsets", 0);
+            consumer.committed_offsets(list, Duration::from_secs(30)).expect("the group coordinator answers");
+        }
     }
 
     /// Starts it again on the same data, if it does not run, and waits until it answers.
@@ -152,8 +171,20 @@ impl Kafka {
     /// # Panics
     /// When the broker refuses.
     pub async fn forget(&self, topic: &str, partition: i32, before: i64) {
+        self.delete_before(topic, partition, Offset::Offset(before)).await;
+    }
+
+    /// Forgets everything in partition 0.
+    ///
+    /// # Panics
+    /// When the broker refuses.
+    pub async fn forget_all(&self, topic: &str) {
+        self.delete_before(topic, 0, Offset::End).await;
+    }
+
+    async fn delete_before(&self, topic: &str, partition: i32, before: Offset) {
         let mut list = TopicPartitionList::new();
-        list.add_partition_offset(topic, partition, Offset::Offset(before)).expect("an offset");
+        list.add_partition_offset(topic, partition, before).expect("an offset");
         let done = self.admin.delete_records(&list, &AdminOptions::new());
         within("records are deleted", done).await.expect("the broker deletes records");
     }
@@ -225,6 +256,15 @@ impl Kafka {
         }
         drop(tokio::task::spawn_blocking(move || drop(consumer)));
         out
+    }
+}
+
+impl Drop for Kafka {
+    fn drop(&mut self) {
+        drop(self.child.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take());
+        if let Err(error) = std::fs::remove_dir_all(&self.dir) {
+            eprintln!("{}: {error}", self.dir.display());
+        }
     }
 }
 

@@ -39,6 +39,15 @@ type Job = (Command, Sender<std::io::Result<std::process::Child>>);
 /// When it cannot be started.
 #[must_use]
 pub fn spawn(program: &Path, args: &[&str], envs: &[(&str, &str)]) -> Child {
+    spawn_to(Stdio::piped(), program, args, envs)
+}
+
+/// As [`spawn`], with its standard output somewhere else than here: `Child::stdout` stays empty.
+///
+/// # Panics
+/// When it cannot be started.
+#[must_use]
+pub fn spawn_to(stdout: Stdio, program: &Path, args: &[&str], envs: &[(&str, &str)]) -> Child {
     static NURSERY: OnceLock<Mutex<Sender<Job>>> = OnceLock::new();
     let nursery = NURSERY.get_or_init(|| {
         let (jobs, queue) = channel::<Job>();
@@ -54,14 +63,16 @@ pub fn spawn(program: &Path, args: &[&str], envs: &[(&str, &str)]) -> Child {
     });
     let mut command = Command::new("setpriv");
     command.args(["--pdeathsig", "KILL", "--"]).arg(program).args(args).envs(envs.iter().copied());
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.stdin(Stdio::null()).stdout(stdout).stderr(Stdio::piped());
     let (reply, started) = channel();
     nursery.lock().expect("never poisoned").send((command, reply)).expect("the nursery lives");
     let mut inner =
         started.recv().expect("the nursery answers").unwrap_or_else(|e| panic!("{}: {e}", program.display()));
     let pid = Pid::from_raw(i32::try_from(inner.id()).expect("a pid"));
     let (stdout, stderr) = (Output::default(), Output::default());
-    stdout.follow(inner.stdout.take().expect("piped"));
+    if let Some(pipe) = inner.stdout.take() {
+        stdout.follow(pipe);
+    }
     stderr.follow(inner.stderr.take().expect("piped"));
     Child { inner: Mutex::new(inner), pid, stdout, stderr }
 }

@@ -52,7 +52,7 @@ impl Engine {
         let log = PacketLog::start(logs.into_iter().any(|log| log.enabled), 1).map_err(one)?;
         let packets = log.sampled(config.packet_log.enabled, config.packet_log.sample);
         metrics.show_packet_log(log.dropped());
-        let endpoints = build::endpoints(&config)?;
+        let endpoints = build::endpoints(&config, &metrics)?;
         let table = Arc::new(ArcSwap::from_pointee(build::table(&config, &endpoints, &metrics, &packets)));
         let engine = Self {
             packets: log,
@@ -71,6 +71,15 @@ impl Engine {
         engine.supervise();
         engine.serve(bound);
         Ok(engine)
+    }
+
+    /// What `start` would refuse besides the configuration's own rules: settings that a broker's client library knows
+    /// better.
+    ///
+    /// # Errors
+    /// All of them, in words.
+    pub fn verify(config: &Config) -> Result<(), Vec<String>> {
+        build::verify(config)
     }
 
     /// All listeners, or all that cannot be opened.

@@ -91,6 +91,8 @@ pub struct Downstream {
     /// `at_most_once`: entered, and waiting for the broker to know it.
     committing: Vec<Given>,
     timer: Option<Pin<Box<Sleep>>>,
+    /// Events were marked given since others were told.
+    marked: bool,
 }
 
 impl Downstream {
@@ -109,8 +111,17 @@ impl Downstream {
             backoff: Backoff { first: config.redelivery_backoff, max: MAX_BACKOFF },
         };
         let window = Window::new(limits, NEXT_EPOCH.fetch_add(1, Ordering::Relaxed));
-        let mut this =
-            Self { session, route, source, window, lanes: Vec::new(), resume, committing: Vec::new(), timer: None };
+        let mut this = Self {
+            session,
+            route,
+            source,
+            window,
+            lanes: Vec::new(),
+            resume,
+            committing: Vec::new(),
+            timer: None,
+            marked: false,
+        };
         this.meet_lanes();
         this.told();
         this
@@ -124,6 +135,9 @@ impl Downstream {
 
     /// Appends what is to be given now, `max` events at most.
     pub fn poll_batch(&mut self, cx: &mut Context<'_>, max: usize, out: &mut Vec<Given>) -> Poll<Result<Step, Lost>> {
+        if std::mem::take(&mut self.marked) {
+            self.show_places();
+        }
         if !self.committing.is_empty() {
             ready!(self.source.poll_flush(cx))?;
             out.append(&mut self.committing);
@@ -298,7 +312,8 @@ impl Downstream {
         self.show_places();
     }
 
-    fn show_places(&self) {
+    fn show_places(&mut self) {
+        self.marked = false;
         self.session.set_places(self.lanes.iter().enumerate().map(|(at, lane)| Place {
             topic: lane.topic,
             partition: lane.partition,
@@ -318,6 +333,7 @@ impl Downstream {
     pub fn mark_given(&mut self, given: &Given) {
         if let Some(lane) = self.lanes.get_mut(given.lane) {
             lane.given = lane.given.max(given.next);
+            self.marked = true;
         }
     }
 

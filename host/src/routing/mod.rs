@@ -25,6 +25,8 @@ pub struct EndpointHandle {
     pub nudge: bool,
     /// Known to the configuration only.
     pub built_in: bool,
+    /// Whether its configuration names something to publish to.
+    pub publishes: bool,
     /// The connection.
     pub endpoint: Arc<dyn Endpoint>,
     /// Whether the broker is there.

@@ -106,6 +106,20 @@ impl Kafka {
         Self::with_refresh(name, config, status, publish_timeout, METADATA_REFRESH)
     }
 
+    /// What librdkafka would refuse of a configuration; opens nothing.
+    ///
+    /// # Errors
+    /// As [`Kafka::new`].
+    pub fn verify(name: &str, config: &crate::config::Kafka) -> Result<(), String> {
+        Settings::new(name, config, Duration::from_secs(30)).map(drop)
+    }
+
+    /// Consumers that sessions have, those included that are still closing.
+    #[must_use]
+    pub fn dedicated_consumers(&self) -> usize {
+        self.consumers.saturating_sub(self.places.available_permits())
+    }
+
     fn with_refresh(
         name: &str,
         config: &crate::config::Kafka,

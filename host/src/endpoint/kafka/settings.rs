@@ -79,10 +79,7 @@ impl Settings {
             .set("topic.metadata.propagation.max.ms", "5000");
 
         let mut shared = common;
-        shared
-            .set("socket.timeout.ms", "10000")
-            .set("session.timeout.ms", "3000")
-            .set("heartbeat.interval.ms", "1000");
+        shared.set("socket.timeout.ms", "10000").set("session.timeout.ms", "3000").set("heartbeat.interval.ms", "1000");
 
         for client in [&mut producer, &mut consumer, &mut shared] {
             for (key, value) in &config.properties {
@@ -168,6 +165,9 @@ fn set_tls(client: &mut ClientConfig, name: &str, tls: &Tls) -> Result<(), Strin
         if let Some(path) = path {
             let text =
                 path.to_str().ok_or_else(|| format!("endpoint {name:?}: config.tls.{ours}: the path is not UTF-8"))?;
+            // OpenSSL's own words name neither the key nor the file.
+            std::fs::File::open(path)
+                .map_err(|error| format!("endpoint {name:?}: config.tls.{ours}: cannot read {text}: {error}"))?;
             client.set(property, text);
         }
     }

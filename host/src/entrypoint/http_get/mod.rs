@@ -71,6 +71,7 @@ async fn subscribe(context: Arc<Context>, path: &str, request: Request<Incoming>
         half: Arc::new(Mutex::new(downstream)),
         by_client,
         polling: AtomicBool::new(false),
+        gap: AtomicBool::new(false),
         polled: Mutex::new(Instant::now()),
         waker: AtomicWaker::new(),
     });
@@ -90,6 +91,8 @@ pub struct Poller {
     pub(super) half: Arc<Mutex<Downstream>>,
     by_client: bool,
     polling: AtomicBool,
+    /// Events were lost to retention: the next answer says so.
+    gap: AtomicBool,
     polled: Mutex<Instant>,
     /// The poll that waits.
     waker: AtomicWaker,

@@ -29,6 +29,7 @@ pub(super) async fn handle(
     let path = head.uri.path();
     let route =
         context.route(Direction::Upstream, path, &head.headers, &head.uri).ok_or_else(|| context.no_route(path))?;
+    context.check_upstream(&route)?;
     let client = request::client_id(&context.config, &head.headers, &head.uri)?;
     let id = match request::header(&head.headers, "x-event-id") {
         Some(given) => event_id(given).map_err(Error::bad_request)?,
