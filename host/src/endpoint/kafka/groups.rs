@@ -21,6 +21,8 @@ use crate::endpoint::supervisor::Status;
 /// A client with a request older than this is given up: far below the limit of the requests (see `admin`), far above
 /// what a broker that is there takes.
 const HANGS: Duration = Duration::from_secs(60);
+/// How soon a coordinator that is not there yet is asked again.
+const AGAIN: Duration = Duration::from_millis(200);
 /// Reads that are out at once; more wait for their turn, or their deadline.
 const MOST_READS: usize = 256;
 
@@ -45,8 +47,23 @@ impl Groups {
         self.admin().write(group, offsets)
     }
 
-    /// Reads all positions of a group.
+    /// Reads all positions of a group. A coordinator that moves, or loads on a Kafka that has just started, is asked
+    /// again until the deadline.
     pub(super) async fn read(&self, group: &str, deadline: Instant) -> Answer {
+        loop {
+            let answer = self.read_once(group, deadline).await;
+            match answer {
+                Err(Code::CoordinatorLoadInProgress | Code::CoordinatorNotAvailable | Code::NotCoordinator)
+                    if Instant::now() + AGAIN < deadline =>
+                {
+                    tokio::time::sleep(AGAIN).await;
+                }
+                answer => return answer,
+            }
+        }
+    }
+
+    async fn read_once(&self, group: &str, deadline: Instant) -> Answer {
         let late = Err(Code::OperationTimedOut);
         let Ok(Ok(permit)) = timeout_at(deadline, Arc::clone(&self.reads).acquire_owned()).await else { return late };
         let answer = self.admin().read(group);
