@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, Mutex, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::future::try_join_all;
 use nix::sys::signal::Signal;
@@ -105,7 +105,11 @@ impl Kafka {
             let consumer: BaseConsumer = config.create().expect("a consumer");
             let mut list = TopicPartitionList::new();
             list.add_partition("__consumer_offsets", 0);
-            consumer.committed_offsets(list, Duration::from_secs(30)).expect("the group coordinator answers");
+            let end = Instant::now() + Duration::from_secs(60);
+            while let Err(error) = consumer.committed_offsets(list.clone(), Duration::from_secs(10)) {
+                assert!(Instant::now() < end, "the group coordinator does not answer: {error}");
+                std::thread::sleep(Duration::from_millis(50));
+            }
         }
     }
 
