@@ -201,7 +201,9 @@ fn new_session(
 /// Where the client asks to go on; the header beats the query, since an EventSource repeats its URL.
 fn resume_of(headers: &HeaderMap, uri: &Uri) -> Result<Option<ResumeToken>, Error> {
     let given = request::header(headers, "last-event-id").map(str::to_owned);
-    let Some(given) = given.filter(|id| !id.is_empty()).or_else(|| request::query(uri, "last_event_id")).filter(|id| !id.is_empty()) else {
+    let Some(given) =
+        given.filter(|id| !id.is_empty()).or_else(|| request::query(uri, "last_event_id")).filter(|id| !id.is_empty())
+    else {
         return Ok(None);
     };
     // `<event id>~<token>` as SSE sends it back, a bare token, or an id without a token, which is ignored.
@@ -221,7 +223,9 @@ fn chosen(uri: &Uri, key: &str, word: &str) -> Result<bool, Error> {
     match request::query(uri, key).as_deref() {
         None => Ok(false),
         Some(given) if given == word => Ok(true),
-        Some(given) => Err(Error::bad_request(format!("?{key}={given} is not known: leave it out, or give {key}={word}"))),
+        Some(given) => {
+            Err(Error::bad_request(format!("?{key}={given} is not known: leave it out, or give {key}={word}")))
+        }
     }
 }
 

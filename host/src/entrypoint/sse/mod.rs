@@ -42,12 +42,8 @@ pub(super) async fn handle(
         Ok(entered) => entered,
         Err(error) => return Ok(refusal(&error)),
     };
-    let options = Options {
-        json,
-        by_client,
-        heartbeat: context.config.heartbeat,
-        ack_timeout: context.config.ack_timeout,
-    };
+    let options =
+        Options { json, by_client, heartbeat: context.config.heartbeat, ack_timeout: context.config.ack_timeout };
     let kind = if by_client { Resume::Acknowledged } else { Resume::Given };
     let opened = match context.subscribe(&session, &route, resume.clone(), named.is_some()).await {
         Ok(source) => Ok(Downstream::new(session.clone(), route.clone(), source, kind)),
