@@ -83,6 +83,10 @@ fn load(options: &RunOptions) -> io::Result<(Source, Loaded)> {
 fn check(source: &Source) -> io::Result<ExitCode> {
     match source.load() {
         Ok(loaded) => {
+            if let Err(errors) = Engine::verify(&loaded.config) {
+                writeln!(io::stderr(), "{}", errors.join("\n"))?;
+                return Ok(ExitCode::FAILURE);
+            }
             write!(io::stdout(), "{}", config::report(&loaded))?;
             Ok(ExitCode::SUCCESS)
         }
@@ -133,7 +137,12 @@ fn healthcheck(options: &RunOptions) -> io::Result<ExitCode> {
         None | Some("::" | "0.0.0.0") => "127.0.0.1",
         Some(host) => host,
     };
-    let mut stream = TcpStream::connect((host, admin.port))?;
+    let asked = format!("{host}:{}", admin.port);
+    let mut stream = TcpStream::connect((host, admin.port)).map_err(|error| {
+        io::Error::other(format!(
+            "nobody answers on {asked} ({error}): is the engine running, and with this configuration?"
+        ))
+    })?;
     stream.set_read_timeout(Some(Duration::from_secs(3)))?;
     write!(stream, "GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
     let mut answer = String::new();

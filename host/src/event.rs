@@ -5,6 +5,7 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use uuid::Uuid;
@@ -128,6 +129,12 @@ impl fmt::Display for EventId {
             Self::Uuid(uuid) => write!(f, "{}", uuid.as_hyphenated()),
         }
     }
+}
+
+/// Now, as events carry it.
+#[must_use]
+pub fn now_ms() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| i64::try_from(d.as_millis()).unwrap_or(i64::MAX))
 }
 
 /// Percent-encodes CR, LF, NUL, `~`, `%` and what is not printable ASCII: what comes from a broker is not trusted in

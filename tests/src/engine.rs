@@ -189,6 +189,9 @@ impl Engine {
     }
 
     fn dump(&self) {
+        if let Some(status) = self.child.ended() {
+            eprintln!("--- the engine had ended: {status}");
+        }
         eprintln!("--- engine log, last lines\n{}", self.child.stderr.tail(60));
         eprintln!("--- packet log, last lines\n{}", self.child.stdout.tail(5));
         eprintln!("--- GET /sessions\n{}", self.sessions_now().unwrap_or_else(|e| e.to_string()));

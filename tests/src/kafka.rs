@@ -92,7 +92,21 @@ impl Kafka {
             groups: Mutex::default(),
         };
         kafka.restart();
+        kafka.await_coordinators();
         kafka
+    }
+
+    /// A new broker loads its group coordinators for a second or two after it answers; clients of ours ask until they
+    /// are there. A dozen groups fall on every partition of the offsets topic.
+    fn await_coordinators(&self) {
+        for n in 0..12 {
+            let mut config = ClientConfig::new();
+            config.set("bootstrap.servers", self.bootstrap()).set("group.id", format!("await-{n}"));
+            let consumer: BaseConsumer = config.create().expect("a consumer");
+            let mut list = TopicPartitionList::new();
+            list.add_partition("__consumer_offsets", 0);
+            consumer.committed_offsets(list, Duration::from_secs(30)).expect("the group coordinator answers");
+        }
     }
 
     /// Starts it again on the same data, if it does not run, and waits until it answers.

@@ -30,6 +30,15 @@ impl RawWs {
     /// # Panics
     /// When it is refused.
     pub async fn open(addr: SocketAddr, client_id: &str, receive_buffer: Option<u32>) -> Self {
+        Self::open_with(addr, client_id, receive_buffer, "").await
+    }
+
+    /// Connects as that client with `mediation.v1`.
+    pub async fn open_v1(addr: SocketAddr, client_id: &str) -> Self {
+        Self::open_with(addr, client_id, None, "Sec-WebSocket-Protocol: mediation.v1\r\n").await
+    }
+
+    async fn open_with(addr: SocketAddr, client_id: &str, receive_buffer: Option<u32>, more: &str) -> Self {
         let socket = TcpSocket::new_v4().expect("a socket");
         if let Some(bytes) = receive_buffer {
             socket.set_recv_buffer_size(bytes).expect("a buffer size");
@@ -38,7 +47,7 @@ impl RawWs {
         socket.set_nodelay(true).expect("an option of every TCP socket");
         let request = format!(
             "GET / HTTP/1.1\r\nHost: {addr}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
-             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nX-Client-ID: {client_id}\r\n\r\n"
+             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nX-Client-ID: {client_id}\r\n{more}\r\n"
         );
         socket.write_all(request.as_bytes()).await.expect("sent");
         let mut head = Vec::new();

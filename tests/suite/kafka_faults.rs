@@ -51,7 +51,7 @@ fn the_broker_is_killed_within_a_second_of_the_first_connect_and_every_event_arr
 fn a_lost_broker_closes_websockets_that_do_not_hold_and_refuses_new_ones() {
     run(async {
         let kafka = Kafka::victim().await;
-        let world = OnKafka::world(&kafka, Spec::default()).await;
+        let world = OnKafka::world(&kafka, Spec { up: json!({ "publish_timeout": "3s" }), ..Spec::default() }).await;
         let engine = &world.engine;
         let mut ws = Ws::open(engine.addr("ws"), "ws").await;
         let (mut sse, _) = Sse::open(engine, "held", "").await;

@@ -116,6 +116,12 @@ impl<T> Window<T> {
         self.limits.bytes.saturating_sub(self.held_bytes)
     }
 
+    /// The oldest event that is not settled (or, held until written, not written).
+    #[must_use]
+    pub fn oldest(&self) -> Option<&T> {
+        self.slots.front()?.item.as_ref()
+    }
+
     /// Events that hold a permit.
     #[must_use]
     pub fn held(&self) -> usize {

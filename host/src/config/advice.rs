@@ -17,7 +17,7 @@ pub(super) fn advice(draft: &Draft) -> Vec<Finding> {
         plugins(&mut out, &place, one.resolver.is_some(), !one.plugins.is_empty());
         let used = |route: &Route| draft.entrypoint(route).is_some_and(|other| std::ptr::eq(other, one));
         if !file.routes.iter().any(used) {
-            out.push(Finding::new(place, "no route uses this entrypoint: its clients get 404; add a route"));
+            out.push(Finding::new(place, "no route uses this entrypoint: its clients get 502; add a route"));
         }
     }
     for (index, (endpoint, settings)) in draft.endpoints().enumerate() {
@@ -52,7 +52,7 @@ pub(super) fn advice(draft: &Draft) -> Vec<Finding> {
         }
     }
     if file.routes.is_empty() {
-        out.push(Finding::new("routes", "there are none: every client gets 404; add one"));
+        out.push(Finding::new("routes", "there are none: every client gets 502; add one"));
     }
     for (index, route) in file.routes.iter().enumerate() {
         about_route(&format!("routes[{index}]"), draft, route, &mut out);

@@ -60,7 +60,7 @@ pub struct Loaded {
 pub fn load(path: &Path) -> Result<Loaded, Errors> {
     let file = path.display().to_string();
     let text = std::fs::read_to_string(path).map_err(|error| {
-        let text = format!("cannot be read: {error}; name another with --config or CONFIG_PATH");
+        let text = format!("cannot be read: {error}; name a file with --config, CONFIG_PATH or `check FILE`");
         Errors(vec![Problem { file: file.clone(), line: None, path: String::new(), text }])
     })?;
     parse(&text, &file, &|name| std::env::var(name).ok())

@@ -266,3 +266,45 @@ fn a_file_that_is_not_there_is_an_error_with_a_remedy() {
     assert!(text.starts_with("no/such.yaml: cannot be read: ") && text.contains("--config"), "{text}");
     assert_eq!(errors.iter().count(), 1);
 }
+
+#[test]
+fn the_documents_have_a_row_for_every_key_with_its_default() {
+    // Where the page speaks of a type of the schema: in the section under this heading.
+    let sections = [
+        ("File", "Top level"),
+        ("Admin", "`admin`"),
+        ("PacketLog", "`packet_log`"),
+        ("Plugin", "`plugins[]`"),
+        ("Entrypoint", "`entrypoints[]`"),
+        ("Endpoint", "`endpoints[]`"),
+        ("Kafka", "`config` of `kafka`"),
+        ("Tls", "`tls`"),
+        ("Sasl", "`sasl`"),
+        ("Memory", "`config` of `memory`"),
+        ("Route", "`routes[]`"),
+        ("Match", "`match`"),
+        ("DeadLetter", "`dead_letter`"),
+    ];
+    let page = include_str!("../../../docs/configuration.md");
+    let schema = schema();
+    let mut types = schema["$defs"].as_object().unwrap().clone();
+    types.insert("File".to_owned(), schema.clone());
+    let mut wrong = String::new();
+    for (name, of) in types.iter().filter(|(_, of)| of["properties"].is_object()) {
+        let (_, heading) = sections.iter().find(|(one, _)| one == name).unwrap_or_else(|| panic!("no section: {name}"));
+        let section = page.split("\n#").find(|part| part.trim_start_matches(['#', ' ']).starts_with(heading));
+        let section = section.unwrap_or_else(|| panic!("docs/configuration.md has no heading {heading}"));
+        for (key, about) in of["properties"].as_object().unwrap() {
+            let default = match &about["default"] {
+                serde_json::Value::String(text) => format!("`{text}`"),
+                value if value.is_number() || value.is_boolean() => format!("`{value}`"),
+                _ => String::new(),
+            };
+            let row = format!("\n| `{key}` | {default}");
+            if !section.contains(&row) {
+                writeln!(wrong, "{heading}: a row that begins with {row:?}").unwrap();
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "docs/configuration.md lacks\n{wrong}");
+}

@@ -11,10 +11,24 @@ use crate::endpoint::memory::Memory;
 use crate::endpoint::not_built_in::NotBuiltIn;
 use crate::endpoint::supervisor::Status;
 use crate::observe::metrics::Metrics;
+use crate::observe::packet::PacketLog;
 use crate::routing::{EndpointHandle, Route, Table};
 
+/// What a client library refuses of the endpoints' settings; opens nothing.
+pub(super) fn verify(config: &Config) -> Result<(), Vec<String>> {
+    let refused: Vec<String> = config
+        .endpoints
+        .iter()
+        .filter_map(|one| match &one.kind {
+            EndpointKind::Kafka(kafka) => Kafka::verify(&one.name, kafka).err(),
+            EndpointKind::Memory(_) | EndpointKind::NotBuiltIn { .. } => None,
+        })
+        .collect();
+    if refused.is_empty() { Ok(()) } else { Err(refused) }
+}
+
 /// All endpoints, or all that cannot be made.
-pub(super) fn endpoints(config: &Config) -> Result<Vec<Arc<EndpointHandle>>, Vec<String>> {
+pub(super) fn endpoints(config: &Config, metrics: &Metrics) -> Result<Vec<Arc<EndpointHandle>>, Vec<String>> {
     let (mut made, mut failed) = (Vec::new(), Vec::new());
     for one in &config.endpoints {
         let status = Status::new(&one.name);
@@ -29,6 +43,12 @@ pub(super) fn endpoints(config: &Config) -> Result<Vec<Arc<EndpointHandle>>, Vec
             EndpointKind::Memory(memory) => ("memory", true, Ok(Memory::new(&one.name, memory))),
             EndpointKind::Kafka(kafka) => {
                 let made = Kafka::new(&one.name, kafka, status.clone(), publish_timeout);
+                if let Ok(made) = &made {
+                    let (kafka, gauge) = (made.clone(), metrics.endpoint(&one.name, "kafka"));
+                    metrics.before_scrape(move || {
+                        gauge.dedicated_consumers.set(i64::try_from(kafka.dedicated_consumers()).unwrap_or(i64::MAX));
+                    });
+                }
                 ("kafka", true, made.map(|made| made as Arc<dyn Endpoint>))
             }
             EndpointKind::NotBuiltIn { kind, .. } => {
@@ -44,6 +64,11 @@ pub(super) fn endpoints(config: &Config) -> Result<Vec<Arc<EndpointHandle>>, Vec
                 required: one.required,
                 nudge: kind == "kafka",
                 built_in,
+                publishes: match &one.kind {
+                    EndpointKind::Memory(memory) => memory.topic_out.is_some(),
+                    EndpointKind::Kafka(kafka) => kafka.topic_out.is_some(),
+                    EndpointKind::NotBuiltIn { .. } => false,
+                },
                 endpoint,
                 status,
             })),
@@ -54,7 +79,12 @@ pub(super) fn endpoints(config: &Config) -> Result<Vec<Arc<EndpointHandle>>, Vec
 }
 
 /// The route table. Bridges are for a later version: `check` says so.
-pub(super) fn table(config: &Config, endpoints: &[Arc<EndpointHandle>], metrics: &Metrics) -> Table {
+pub(super) fn table(
+    config: &Config,
+    endpoints: &[Arc<EndpointHandle>],
+    metrics: &Metrics,
+    packets: &PacketLog,
+) -> Table {
     let by_name: HashMap<&str, &Arc<EndpointHandle>> = endpoints.iter().map(|one| (&*one.name, one)).collect();
     Table::new(config.routes.iter().filter(|route| !route.bridge).filter_map(|route| {
         let (entrypoint, endpoint) = match route.direction {
@@ -66,6 +96,10 @@ pub(super) fn table(config: &Config, endpoints: &[Arc<EndpointHandle>], metrics:
             name: route.name.as_str().into(),
             entrypoint: entrypoint.as_str().into(),
             metrics: metrics.route(&route.name, entrypoint, &endpoint.name, route.direction),
+            packets: route
+                .packet_log
+                .as_ref()
+                .map_or_else(|| packets.clone(), |own| packets.sampled(own.enabled, own.sample)),
             in_flight: Arc::new(tokio::sync::Semaphore::new(route.max_in_flight)),
             endpoint,
             config: route.clone(),

@@ -3,6 +3,7 @@
 mod admin;
 mod build;
 mod drain;
+mod gauges;
 
 use std::io;
 use std::sync::Arc;
@@ -47,12 +48,14 @@ impl Engine {
     pub fn start(config: Config, metrics: Arc<Metrics>) -> Result<Self, Vec<String>> {
         raise_descriptor_limit();
         let one = |error: io::Error| vec![format!("the packet log cannot start: {error}")];
-        let packets = PacketLog::start(config.packet_log.enabled, config.packet_log.sample).map_err(one)?;
-        metrics.show_packet_log(packets.dropped());
-        let endpoints = build::endpoints(&config)?;
-        let table = Arc::new(ArcSwap::from_pointee(build::table(&config, &endpoints, &metrics)));
+        let logs = config.routes.iter().filter_map(|route| route.packet_log.as_ref()).chain([&config.packet_log]);
+        let log = PacketLog::start(logs.into_iter().any(|log| log.enabled), 1).map_err(one)?;
+        let packets = log.sampled(config.packet_log.enabled, config.packet_log.sample);
+        metrics.show_packet_log(log.dropped());
+        let endpoints = build::endpoints(&config, &metrics)?;
+        let table = Arc::new(ArcSwap::from_pointee(build::table(&config, &endpoints, &metrics, &packets)));
         let engine = Self {
-            packets,
+            packets: log,
             metrics,
             endpoints,
             table,
@@ -64,9 +67,19 @@ impl Engine {
             config,
         };
         let bound = engine.bind()?;
+        gauges::keep(&engine.metrics, engine.sessions.clone(), engine.table.clone());
         engine.supervise();
         engine.serve(bound);
         Ok(engine)
+    }
+
+    /// What `start` would refuse besides the configuration's own rules: settings that a broker's client library knows
+    /// better.
+    ///
+    /// # Errors
+    /// All of them, in words.
+    pub fn verify(config: &Config) -> Result<(), Vec<String>> {
+        build::verify(config)
     }
 
     /// All listeners, or all that cannot be opened.
@@ -122,7 +135,6 @@ impl Engine {
                 table: self.table.clone(),
                 sessions: self.sessions.clone(),
                 halves: Halves::default(),
-                packets: self.packets.clone(),
                 metrics: metrics.clone(),
                 tasks: self.tasks.clone(),
             });

@@ -19,11 +19,10 @@ use tokio_util::task::TaskTracker;
 
 use crate::config::{self, Direction, EntrypointKind, Guarantee, Receipt};
 use crate::endpoint::position::ResumeToken;
-use crate::endpoint::{State, Subscribe, Subscription};
+use crate::endpoint::{State, Subscribe, SubscribeError, Subscription};
 use crate::http::listener::{Connection, Handler};
 use crate::http::{Error, Response, request};
 use crate::observe::metrics::ListenerMetrics;
-use crate::observe::packet::PacketLog;
 use crate::routing::{Asked, Route, Table};
 use crate::session::registry::Sessions;
 use crate::session::socket::Socket;
@@ -41,8 +40,6 @@ pub struct Context {
     pub sessions: Arc<Sessions>,
     /// Who may answer deliveries from other connections.
     pub halves: acks::Halves,
-    /// The packet log.
-    pub packets: PacketLog,
     /// Of the listener.
     pub metrics: Arc<ListenerMetrics>,
     /// Everything that runs beside a request.
@@ -104,6 +101,23 @@ impl Context {
         }
     }
 
+    /// Whether events can go out on a route now; asked before anything is promised to the client.
+    fn check_upstream(&self, route: &Route) -> Result<(), Error> {
+        let endpoint = &route.endpoint;
+        let (name, kind) = (&endpoint.name, endpoint.kind);
+        if !endpoint.built_in {
+            return Err(Error::not_built_in(format!(
+                "endpoint {name:?} is of kind {kind:?}, which is not built into this engine"
+            )));
+        }
+        if !endpoint.publishes {
+            return Err(Error::address_not_found(format!(
+                "endpoint {name:?} has no topic_out: it can only be read from"
+            )));
+        }
+        if endpoint.status.state() == State::Down { Err(away(name)) } else { Ok(()) }
+    }
+
     /// Makes a session known, until the guard goes.
     fn enter(self: &Arc<Self>, session: Arc<Session>) -> Result<Entered, Error> {
         if !self.sessions.enter(&session) {
@@ -126,11 +140,7 @@ impl Context {
     ) -> Result<Box<dyn Subscription>, Error> {
         let endpoint = &route.endpoint;
         if endpoint.status.state() == State::Down {
-            let why = endpoint.status.error().unwrap_or_default();
-            return Err(Error::broker_unavailable(format!(
-                "the broker of endpoint {:?} is away: {why}",
-                endpoint.name
-            )));
+            return Err(away(&endpoint.name));
         }
         let durable = (route.config.durable && named).then(|| session.client_id.clone());
         if durable.is_some() {
@@ -138,8 +148,11 @@ impl Context {
         }
         let subscribe = Subscribe { resume, durable, window: route.config.channel_size };
         let opened = endpoint.endpoint.subscribe(subscribe).await;
-        if let Err(crate::endpoint::SubscribeError::Unavailable(_)) = &opened {
+        if let Err(SubscribeError::Unavailable(why)) = &opened {
+            // Broker addresses are for the log, not for clients.
+            tracing::info!(endpoint = %endpoint.name, %why, "a session could not be opened");
             endpoint.status.suspect();
+            return Err(away(&endpoint.name));
         }
         let subscription = opened.map_err(Error::from)?;
         session.set_phase(Phase::Live);
@@ -168,6 +181,11 @@ impl Drop for Entered {
     }
 }
 
+/// Why it is away stands in the log and on the admin page.
+fn away(endpoint: &str) -> Error {
+    Error::broker_unavailable(format!("the broker of endpoint {endpoint:?} is away; try again later"))
+}
+
 /// A session of this request.
 fn new_session(
     context: &Context,
@@ -189,8 +207,17 @@ fn resume_of(headers: &HeaderMap, uri: &Uri) -> Result<Option<ResumeToken>, Erro
     // `<event id>~<token>` as SSE sends it back, a bare token, or an id without a token, which is ignored.
     match given.rsplit_once('~') {
         Some((_, token)) => ResumeToken::decode(token).map(Some).map_err(Error::bad_request),
-        None => Ok(ResumeToken::decode(&given).ok()),
+        // What an EventSource sends back where events had no token.
+        None if is_event_id(&given) => Ok(None),
+        None => ResumeToken::decode(&given).map(Some).map_err(Error::bad_request),
     }
+}
+
+/// `topic-partition-offset`.
+fn is_event_id(given: &str) -> bool {
+    let mut parts = given.rsplitn(3, '-');
+    let number = |part: Option<&str>| part.is_some_and(|p| !p.is_empty() && p.bytes().all(|b| b.is_ascii_digit()));
+    number(parts.next()) && number(parts.next()) && parts.next().is_some()
 }
 
 /// Refuses a client that cannot give the receipt that the route wants.
@@ -211,6 +238,6 @@ fn wants_method(request: &Request<Incoming>, method: &Method) -> Result<(), Erro
     if request.method() == method {
         Ok(())
     } else {
-        Err(Error::method_not_allowed(format!("{} is wanted here, not {}", method, request.method())))
+        Err(Error::method_not_allowed(format!("{} is wanted here, not {}", method, request.method())).allow(method))
     }
 }

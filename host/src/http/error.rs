@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use http::{HeaderValue, StatusCode, header};
+use http::{HeaderValue, Method, StatusCode, header};
 
 use super::{Body, Response};
 use crate::endpoint::{PublishError, SubscribeError};
@@ -16,13 +16,15 @@ pub struct Error {
     pub code: &'static str,
     /// In words: the place and the remedy.
     pub message: String,
+    /// What a 405 allows.
+    allow: Option<Method>,
 }
 
 macro_rules! table {
     ($($(#[$doc:meta])* $name:ident => $status:ident $code:literal,)*) => {
         impl Error {
             $($(#[$doc])* #[must_use] pub fn $name(message: impl Into<String>) -> Self {
-                Self { status: StatusCode::$status, code: $code, message: message.into() }
+                Self { status: StatusCode::$status, code: $code, message: message.into(), allow: None }
             })*
         }
     };
@@ -80,13 +82,27 @@ impl Error {
         self.status == StatusCode::SERVICE_UNAVAILABLE
     }
 
+    /// Names the method that a 405 allows.
+    #[must_use]
+    pub fn allow(mut self, method: &Method) -> Self {
+        self.allow = Some(method.clone());
+        self
+    }
+
     /// As JSON, `{"error":{"code","message"}}`.
     #[must_use]
     pub fn response(&self) -> Response {
         let body = serde_json::json!({ "error": { "code": self.code, "message": self.message } });
         let mut response = json(self.status, &body);
+        let headers = response.headers_mut();
+        if let Some(allow) = self.allow.as_ref().and_then(|method| HeaderValue::from_str(method.as_str()).ok()) {
+            headers.insert(header::ALLOW, allow);
+        }
+        if self.status == StatusCode::UPGRADE_REQUIRED {
+            headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+        }
         if self.status == StatusCode::SERVICE_UNAVAILABLE {
-            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(rand::random_range(1_u16..=30)));
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(rand::random_range(1_u16..=30)));
         }
         response
     }

@@ -11,7 +11,7 @@ use crate::config::Entrypoint;
 use crate::session::socket::Peer;
 
 /// What our answers carry that scripts of other origins may read.
-const EXPOSED: &str = "X-Event-ID, X-Resume-Token, X-Session-ID, X-Client-ID, Retry-After";
+const EXPOSED: &str = "X-Event-ID, X-Resume-Token, X-Session-ID, X-Client-ID, X-Notice, Retry-After";
 
 /// One query value, decoded.
 #[must_use]

@@ -18,7 +18,8 @@ use crate::config::{Direction, Guarantee};
 use crate::endpoint::position::{Position, ResumeToken};
 use crate::endpoint::{Budget, Delivery, Lost, Pulled, Subscription};
 use crate::event::Event;
-use crate::observe::packet::{PacketLog, Record};
+use crate::event::now_ms;
+use crate::observe::packet::Record;
 use crate::routing::Route;
 use crate::session::{Place, Session};
 
@@ -69,6 +70,7 @@ struct Kept {
     lane: usize,
     next: i64,
     given: Instant,
+    given_ms: u64,
 }
 
 struct LaneState {
@@ -89,19 +91,14 @@ pub struct Downstream {
     /// `at_most_once`: entered, and waiting for the broker to know it.
     committing: Vec<Given>,
     timer: Option<Pin<Box<Sleep>>>,
-    packets: PacketLog,
+    /// Events were marked given since others were told.
+    marked: bool,
 }
 
 impl Downstream {
     /// Of a subscription that is live.
     #[must_use]
-    pub fn new(
-        session: Arc<Session>,
-        route: Arc<Route>,
-        source: Box<dyn Subscription>,
-        resume: Resume,
-        packets: PacketLog,
-    ) -> Self {
+    pub fn new(session: Arc<Session>, route: Arc<Route>, source: Box<dyn Subscription>, resume: Resume) -> Self {
         let config = &route.config;
         let hold = match config.delivery_guarantee {
             Guarantee::AtLeastOnce => Hold::UntilAnswered,
@@ -123,10 +120,10 @@ impl Downstream {
             resume,
             committing: Vec::new(),
             timer: None,
-            packets,
+            marked: false,
         };
         this.meet_lanes();
-        this.show_places();
+        this.told();
         this
     }
 
@@ -138,6 +135,9 @@ impl Downstream {
 
     /// Appends what is to be given now, `max` events at most.
     pub fn poll_batch(&mut self, cx: &mut Context<'_>, max: usize, out: &mut Vec<Given>) -> Poll<Result<Step, Lost>> {
+        if std::mem::take(&mut self.marked) {
+            self.show_places();
+        }
         if !self.committing.is_empty() {
             ready!(self.source.poll_flush(cx))?;
             out.append(&mut self.committing);
@@ -178,9 +178,9 @@ impl Downstream {
         if pulled.iter().any(|d| d.lane >= self.lanes.len()) {
             self.meet_lanes();
         }
-        let now = Instant::now();
+        let (now, given_ms) = (Instant::now(), now_ms().max(0).unsigned_abs());
         let mut bytes = 0;
-        let mut packets = self.packets.batch();
+        let mut packets = self.route.packets.batch();
         let count = pulled.len();
         for Delivery { event, lane, next } in pulled.drain(..) {
             let size = event.size();
@@ -196,7 +196,7 @@ impl Downstream {
                 timestamp_ms: event.timestamp_ms,
             });
             let event = Arc::new(event);
-            let kept = Kept { event: event.clone(), lane, next, given: now };
+            let kept = Kept { event: event.clone(), lane, next, given: now, given_ms };
             let token = self.window.enter(lane, next, size, 1, kept);
             out.push(Given { token, event, lane, next });
         }
@@ -224,6 +224,7 @@ impl Downstream {
             }
             if !out.is_empty() {
                 self.session.stats.delivered.fetch_add(out.len() as u64, Ordering::Relaxed);
+                self.told();
                 return true;
             }
             let Some(next) = self.window.next_due() else { return false };
@@ -287,6 +288,7 @@ impl Downstream {
             }
             Answered::Again => {
                 self.route.metrics.nacked.inc();
+                self.told();
             }
             Answered::Partly | Answered::Stale => {}
         }
@@ -301,12 +303,17 @@ impl Downstream {
     fn told(&mut self) {
         let source = &mut self.source;
         self.window.moved(|lane, position| source.settle(lane, position));
-        let held = u32::try_from(self.window.held()).unwrap_or(u32::MAX);
-        self.session.stats.held.store(held, Ordering::Relaxed);
+        let small = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+        let stats = &self.session.stats;
+        stats.held.store(small(self.window.held()), Ordering::Relaxed);
+        stats.free.store(small(self.window.permits()), Ordering::Relaxed);
+        stats.waiting.store(small(self.window.waiting()), Ordering::Relaxed);
+        stats.oldest_ms.store(self.window.oldest().map_or(0, |kept| kept.given_ms), Ordering::Relaxed);
         self.show_places();
     }
 
-    fn show_places(&self) {
+    fn show_places(&mut self) {
+        self.marked = false;
         self.session.set_places(self.lanes.iter().enumerate().map(|(at, lane)| Place {
             topic: lane.topic,
             partition: lane.partition,
@@ -326,6 +333,7 @@ impl Downstream {
     pub fn mark_given(&mut self, given: &Given) {
         if let Some(lane) = self.lanes.get_mut(given.lane) {
             lane.given = lane.given.max(given.next);
+            self.marked = true;
         }
     }
 

@@ -7,7 +7,6 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -16,15 +15,9 @@ use futures_util::stream::{FuturesOrdered, Stream as _};
 use crate::config::{Direction, Guarantee};
 use crate::endpoint::{Confirm, PublishError};
 use crate::event::{Event, EventId, Header, ID_HEADER};
-use crate::observe::packet::{PacketLog, Record};
+use crate::observe::packet::Record;
 use crate::routing::Route;
 use crate::session::Session;
-
-/// Now, as events carry it.
-#[must_use]
-pub fn now_ms() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| i64::try_from(d.as_millis()).unwrap_or(i64::MAX))
-}
 
 /// Whether the guarantee answers the client only after the broker's confirm.
 #[must_use]
@@ -52,10 +45,10 @@ async fn submit(route: Arc<Route>, event: Arc<Event>) -> Result<Confirm, Publish
 }
 
 /// Counts, and logs to the packet log, an event that enters the channel.
-pub fn entered(route: &Route, packets: &PacketLog, session_id: &Arc<str>, event: &Event) {
+pub fn entered(route: &Route, session_id: &Arc<str>, event: &Event) {
     route.metrics.events.inc();
     route.metrics.bytes.inc_by(event.size() as u64);
-    let mut batch = packets.batch();
+    let mut batch = route.packets.batch();
     batch.push_with(|| Record {
         event_id: event.id.clone(),
         source: event.source.clone(),
@@ -132,7 +125,6 @@ struct Out {
 pub struct Upstream {
     session: Arc<Session>,
     route: Arc<Route>,
-    packets: PacketLog,
     /// At most one is waiting for room, so that the client's order holds.
     submitting: Option<(Out, BoxFuture<'static, Result<Confirm, PublishError>>)>,
     /// Read and not submitted yet: one decoded message, when it had no permit.
@@ -146,11 +138,10 @@ pub struct Upstream {
 impl Upstream {
     /// Of a session with an upstream route.
     #[must_use]
-    pub fn new(session: Arc<Session>, route: Arc<Route>, packets: PacketLog) -> Self {
+    pub fn new(session: Arc<Session>, route: Arc<Route>) -> Self {
         Self {
             session,
             route,
-            packets,
             submitting: None,
             parked: None,
             confirming: FuturesOrdered::new(),
@@ -192,7 +183,7 @@ impl Upstream {
         }
         if let Some((out, event)) = self.parked.take() {
             self.bytes += out.bytes;
-            entered(&self.route, &self.packets, &self.session.id, &event);
+            entered(&self.route, &self.session.id, &event);
             let submitting: BoxFuture<'static, _> = Box::pin(submit(self.route.clone(), event));
             self.submitting = Some((out, submitting));
         }

@@ -11,6 +11,7 @@ use crate::config::{self, Direction, Match};
 use crate::endpoint::Endpoint;
 use crate::endpoint::supervisor::Status;
 use crate::observe::metrics::RouteMetrics;
+use crate::observe::packet::PacketLog;
 
 /// A configured broker connection with what is known of it.
 pub struct EndpointHandle {
@@ -24,6 +25,8 @@ pub struct EndpointHandle {
     pub nudge: bool,
     /// Known to the configuration only.
     pub built_in: bool,
+    /// Whether its configuration names something to publish to.
+    pub publishes: bool,
     /// The connection.
     pub endpoint: Arc<dyn Endpoint>,
     /// Whether the broker is there.
@@ -42,6 +45,8 @@ pub struct Route {
     pub endpoint: Arc<EndpointHandle>,
     /// Resolved once.
     pub metrics: Arc<RouteMetrics>,
+    /// The packet log, as this route wants it.
+    pub packets: PacketLog,
     /// `http_post`: the slots of the route's channel.
     pub in_flight: Arc<tokio::sync::Semaphore>,
 }
@@ -90,10 +95,15 @@ impl Table {
         [Direction::Upstream, Direction::Downstream].iter().any(|d| self.routes.contains_key(&(entrypoint.clone(), *d)))
     }
 
+    /// All of them.
+    pub fn all(&self) -> impl Iterator<Item = &Arc<Route>> {
+        self.routes.values().flatten()
+    }
+
     /// For the admin page.
     #[must_use]
     pub fn view(&self) -> Value {
-        let mut list: Vec<&Arc<Route>> = self.routes.values().flatten().collect();
+        let mut list: Vec<&Arc<Route>> = self.all().collect();
         list.sort_by(|a, b| a.name.cmp(&b.name));
         let list: Vec<Value> = list
             .into_iter()

@@ -100,6 +100,12 @@ pub struct Stats {
     pub settled: AtomicU64,
     /// Permits in use downstream.
     pub held: AtomicU32,
+    /// Permits that are free.
+    pub free: AtomicU32,
+    /// Nacked events that wait to be given again.
+    pub waiting: AtomicU32,
+    /// When the oldest unsettled event was given: milliseconds after 1970, 0 for none.
+    pub oldest_ms: AtomicU64,
     /// Upstream is out of permits: the client's socket is not read.
     pub parked: AtomicBool,
     /// Publishes that are out.

@@ -1,5 +1,6 @@
 //! Clients that leave, in every way: the consumer is gone, the position stays, what was unacknowledged comes again.
 
+use mediation_tests::raw_ws::PONG;
 use mediation_tests::{Broker, Engine, OnKafka, RawWs, Spec, World, Ws, run};
 use serde_json::{Value, json};
 
@@ -76,8 +77,13 @@ async fn a_client_that_resets_is_gone_and_its_position_stays<B: Broker>() {
 
 async fn a_silent_client_is_gone_and_its_position_stays<B: Broker>() {
     let world = World::<B>::start(durable()).await;
-    let ws = held(&world).await;
-    gone_with_position_zero(&world).await; // by the unanswered ping
+    // v1: its pong proves that it lives, and acknowledges nothing.
+    let mut ws = RawWs::open_v1(world.engine.addr("ws"), "durable").await;
+    world.publish(["one"]).await;
+    while !String::from_utf8_lossy(&ws.event().await).contains("\"event\"") {}
+    let ping = ws.ping().await;
+    ws.send(PONG, &ping).await;
+    gone_with_position_zero(&world).await; // by the next ping, which it does not answer
     drop(ws);
 }
 

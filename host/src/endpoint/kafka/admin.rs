@@ -1,23 +1,33 @@
 //! Reading and writing the offsets of any consumer group without a consumer in it: the two admin requests that rdkafka
-//! has no safe call for. `committer` and `open` call it.
+//! has no safe call for. `groups` calls it.
 //!
-//! The only `unsafe` code of the engine's Kafka endpoint. Every request carries its answer's sender as librdkafka's
-//! opaque; one thread takes the results off one queue and answers.
+//! The only `unsafe` code of the engine's Kafka endpoint. Every request carries a number as librdkafka's opaque; one
+//! thread takes the results off one queue and answers whoever waits under that number.
+//!
+//! A request that times out inside librdkafka (2.12) while it waits for the group's coordinator leaves a dangling
+//! reference, and the process is aborted when the coordinator comes back (librdkafka #4605, #5397). So requests get the
+//! longest limit there is, whoever waits does so as long as it likes, and `groups` replaces a client whose requests
+//! hang long before that limit: destroying it ends them properly.
 #![allow(unsafe_code, reason = "AlterConsumerGroupOffsets and ListConsumerGroupOffsets are only bound in rdkafka-sys")]
 
+use std::collections::HashMap;
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::ptr::{self, NonNull};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use rdkafka::bindings as sys;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
-use rdkafka::error::{IsError as _, RDKafkaErrorCode};
-use rdkafka::types::{RDKafka, RDKafkaErrorCode as Code, RDKafkaRespErr};
+use rdkafka::error::{IsError as _, RDKafkaErrorCode as Code};
+use rdkafka::types::{RDKafka, RDKafkaRespErr};
 use tokio::sync::oneshot;
 
 use super::context::Context;
+use super::pool::Pool;
+
+/// The longest that librdkafka takes.
+const REQUEST_LIMIT_MS: c_int = 3_600_000;
 
 /// A position of a group.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,18 +38,27 @@ pub(super) struct GroupOffset {
 }
 
 /// What a request brought: the group's positions (those written, or those that are there).
-pub(super) type Answer = Result<Vec<GroupOffset>, RDKafkaErrorCode>;
+pub(super) type Answer = Result<Vec<GroupOffset>, Code>;
 
 /// See the module.
 pub(super) struct Admin {
-    shared: Arc<Shared>,
+    /// None only while it is dropped.
+    shared: Option<Arc<Shared>>,
+    closing: Arc<Pool>,
 }
 
 struct Shared {
     queue: Queue,
     stop: AtomicBool,
+    waiting: Mutex<HashMap<usize, Waiting>>,
+    number: AtomicUsize,
     // Behind the queue: fields drop in order, and a queue must go before its client.
-    client: Arc<BaseConsumer<Context>>,
+    client: BaseConsumer<Context>,
+}
+
+struct Waiting {
+    since: Instant,
+    answer: oneshot::Sender<Answer>,
 }
 
 struct Queue(NonNull<sys::rd_kafka_queue_t>);
@@ -60,7 +79,7 @@ impl Drop for Queue {
 struct Owned<T>(NonNull<T>, unsafe extern "C" fn(*mut T));
 
 impl<T> Owned<T> {
-    fn new(pointer: *mut T, free: unsafe extern "C" fn(*mut T)) -> Result<Self, RDKafkaErrorCode> {
+    fn new(pointer: *mut T, free: unsafe extern "C" fn(*mut T)) -> Result<Self, Code> {
         NonNull::new(pointer).map(|p| Self(p, free)).ok_or(Code::CriticalSystemResource)
     }
 
@@ -77,97 +96,86 @@ impl<T> Drop for Owned<T> {
 }
 
 impl Admin {
-    /// On that client, which stays alive as long as this does; starts the thread that takes the answers and serves the
-    /// client's own log lines and errors.
-    pub(super) fn new(client: Arc<BaseConsumer<Context>>) -> Result<Self, String> {
+    /// On a client of its own; starts the thread that takes the answers and serves the client's log lines and errors.
+    pub(super) fn new(client: BaseConsumer<Context>, closing: Arc<Pool>) -> Result<Self, String> {
         // SAFETY: the client is alive; the queue is destroyed before it (see `Shared`).
         let queue = unsafe { sys::rd_kafka_queue_new(native(&client)) };
         let queue = Queue(NonNull::new(queue).ok_or("librdkafka has no memory for a queue")?);
-        let shared = Arc::new(Shared { queue, stop: AtomicBool::new(false), client });
+        let shared = Arc::new(Shared {
+            queue,
+            stop: AtomicBool::new(false),
+            waiting: Mutex::default(),
+            number: AtomicUsize::new(1),
+            client,
+        });
         let own = Arc::clone(&shared);
         std::thread::Builder::new()
             .name("kafka-admin".to_owned())
             .spawn(move || own.serve())
             .map_err(|error| format!("no thread for Kafka's admin requests: {error}"))?;
-        Ok(Self { shared })
+        Ok(Self { shared: Some(shared), closing })
+    }
+
+    /// For how long the oldest request has been without an answer.
+    pub(super) fn oldest(&self) -> Option<Duration> {
+        let since = self.shared.as_ref()?.waiting().values().map(|waiting| waiting.since).min()?;
+        Some(since.elapsed())
     }
 
     /// Writes positions of a group, which needs to have no members; it need not exist.
-    pub(super) fn write(&self, group: &str, offsets: &[GroupOffset], limit: Duration) -> oneshot::Receiver<Answer> {
-        self.request(
-            |client, queue, options| {
-                let group = CString::new(group).map_err(|_| Code::InvalidGroupId)?;
-                let list = list(offsets)?;
-                // SAFETY: both are valid for the call, which copies them.
-                let request = unsafe { sys::rd_kafka_AlterConsumerGroupOffsets_new(group.as_ptr(), list.as_ptr()) };
-                let request = Owned::new(request, sys::rd_kafka_AlterConsumerGroupOffsets_destroy)?;
-                let mut requests = [request.as_ptr()];
-                // SAFETY: an array of one valid request, valid options and queue; the call copies what it keeps.
-                unsafe { sys::rd_kafka_AlterConsumerGroupOffsets(client, requests.as_mut_ptr(), 1, options, queue) };
-                Ok(())
-            },
-            sys::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_ALTERCONSUMERGROUPOFFSETS,
-            limit,
-        )
+    pub(super) fn write(&self, group: &str, offsets: &[GroupOffset]) -> oneshot::Receiver<Answer> {
+        let operation = sys::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_ALTERCONSUMERGROUPOFFSETS;
+        self.request(operation, |client, queue, options| {
+            if offsets.is_empty() {
+                // librdkafka's own refusal of this would run into the fault that the module's header tells of.
+                return Err(Code::InvalidArgument);
+            }
+            let group = CString::new(group).map_err(|_| Code::InvalidGroupId)?;
+            let list = list(offsets)?;
+            // SAFETY: both are valid for the call, which copies them.
+            let request = unsafe { sys::rd_kafka_AlterConsumerGroupOffsets_new(group.as_ptr(), list.as_ptr()) };
+            let request = Owned::new(request, sys::rd_kafka_AlterConsumerGroupOffsets_destroy)?;
+            let mut requests = [request.as_ptr()];
+            // SAFETY: an array of one valid request, valid options and queue; the call copies what it keeps.
+            unsafe { sys::rd_kafka_AlterConsumerGroupOffsets(client, requests.as_mut_ptr(), 1, options, queue) };
+            Ok(())
+        })
     }
 
     /// Reads all positions of a group; none where it has none or does not exist.
-    pub(super) fn read(&self, group: &str, limit: Duration) -> oneshot::Receiver<Answer> {
-        self.request(
-            |client, queue, options| {
-                let group = CString::new(group).map_err(|_| Code::InvalidGroupId)?;
-                // SAFETY: the name is valid for the call, which copies it; a null list asks for all partitions.
-                let request = unsafe { sys::rd_kafka_ListConsumerGroupOffsets_new(group.as_ptr(), ptr::null()) };
-                let request = Owned::new(request, sys::rd_kafka_ListConsumerGroupOffsets_destroy)?;
-                let mut requests = [request.as_ptr()];
-                // SAFETY: as in `write`.
-                unsafe { sys::rd_kafka_ListConsumerGroupOffsets(client, requests.as_mut_ptr(), 1, options, queue) };
-                Ok(())
-            },
-            sys::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_LISTCONSUMERGROUPOFFSETS,
-            limit,
-        )
+    pub(super) fn read(&self, group: &str) -> oneshot::Receiver<Answer> {
+        let operation = sys::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_LISTCONSUMERGROUPOFFSETS;
+        self.request(operation, |client, queue, options| {
+            let group = CString::new(group).map_err(|_| Code::InvalidGroupId)?;
+            // SAFETY: the name is valid for the call, which copies it; a null list asks for all partitions.
+            let request = unsafe { sys::rd_kafka_ListConsumerGroupOffsets_new(group.as_ptr(), ptr::null()) };
+            let request = Owned::new(request, sys::rd_kafka_ListConsumerGroupOffsets_destroy)?;
+            let mut requests = [request.as_ptr()];
+            // SAFETY: as in `write`.
+            unsafe { sys::rd_kafka_ListConsumerGroupOffsets(client, requests.as_mut_ptr(), 1, options, queue) };
+            Ok(())
+        })
     }
 
-    /// `submit` either gives the request to librdkafka, which then owns the opaque and always answers, or fails.
+    /// `submit` either gives the request to librdkafka, which answers under its number, or fails. A client that is
+    /// dropped drops the answers with it.
     fn request(
         &self,
+        operation: sys::rd_kafka_admin_op_t,
         submit: impl FnOnce(
             *mut RDKafka,
             *mut sys::rd_kafka_queue_t,
             *const sys::rd_kafka_AdminOptions_t,
-        ) -> Result<(), RDKafkaErrorCode>,
-        operation: sys::rd_kafka_admin_op_t,
-        limit: Duration,
+        ) -> Result<(), Code>,
     ) -> oneshot::Receiver<Answer> {
         let (sender, answer) = oneshot::channel::<Answer>();
-        let client = native(&self.shared.client);
-        // SAFETY: the client is alive.
-        let options = unsafe { sys::rd_kafka_AdminOptions_new(client, operation) };
-        let options = match Owned::new(options, sys::rd_kafka_AdminOptions_destroy) {
-            Ok(options) => options,
-            Err(code) => {
-                drop(sender.send(Err(code)));
-                return answer;
-            }
-        };
-        let mut text = [0 as c_char; 128];
-        let millis = c_int::try_from(limit.as_millis()).unwrap_or(c_int::MAX);
-        // SAFETY: valid options, and a buffer with its size.
-        let set = unsafe {
-            sys::rd_kafka_AdminOptions_set_request_timeout(options.as_ptr(), millis, text.as_mut_ptr(), text.len())
-        };
-        if set.is_error() {
-            drop(sender.send(Err(set.into())));
-            return answer;
-        }
-        let opaque = Box::into_raw(Box::new(sender));
-        // SAFETY: valid options; the opaque is taken back exactly once, in `answer`, or below where nothing was sent.
-        unsafe { sys::rd_kafka_AdminOptions_set_opaque(options.as_ptr(), opaque.cast::<c_void>()) };
-        if let Err(code) = submit(client, self.shared.queue.0.as_ptr(), options.as_ptr()) {
-            // SAFETY: made by Box::into_raw above, and librdkafka did not get the request.
-            let sender = unsafe { Box::from_raw(opaque) };
-            drop(sender.send(Err(code)));
+        let Some(shared) = &self.shared else { return answer };
+        let number = shared.number.fetch_add(1, Ordering::Relaxed);
+        shared.waiting().insert(number, Waiting { since: Instant::now(), answer: sender });
+        let sent = options(native(&shared.client), operation, number)
+            .and_then(|options| submit(native(&shared.client), shared.queue.0.as_ptr(), options.as_ptr()));
+        if let Err(code) = sent {
+            shared.answer(number, Err(code));
         }
         answer
     }
@@ -175,9 +183,14 @@ impl Admin {
 
 impl Drop for Admin {
     fn drop(&mut self) {
-        self.shared.stop.store(true, Ordering::Release);
-        // SAFETY: the queue is alive; this wakes its thread, which drops the last share of queue and client.
-        unsafe { sys::rd_kafka_queue_yield(self.shared.queue.0.as_ptr()) }
+        if let Some(shared) = self.shared.take() {
+            shared.stop.store(true, Ordering::Release);
+            shared.waiting().clear();
+            // SAFETY: the queue is alive; this wakes its thread.
+            unsafe { sys::rd_kafka_queue_yield(shared.queue.0.as_ptr()) }
+            // The last share destroys the client, which blocks.
+            self.closing.submit(move || drop(shared));
+        }
     }
 }
 
@@ -187,35 +200,24 @@ impl Shared {
             // SAFETY: the queue is alive; the event, if any, is ours until it is destroyed.
             let event = unsafe { sys::rd_kafka_queue_poll(self.queue.0.as_ptr(), 500) };
             if let Ok(event) = Owned::new(event, sys::rd_kafka_event_destroy) {
-                answer(&event);
+                self.take(&event);
             }
-            // Log lines and errors of the client, which nobody else polls; it has no messages.
-            while let Some(result) = self.client.poll(Duration::ZERO) {
-                if let Err(error) = result {
-                    tracing::trace!(target: "kafka", %error, "told to the context");
-                }
-            }
+            // Log lines and errors of the client; it has no messages.
+            while self.client.poll(Duration::ZERO).is_some() {}
         }
     }
-}
 
-/// Takes the opaque back and answers.
-fn answer(event: &Owned<sys::rd_kafka_event_t>) {
-    let event = event.as_ptr();
-    // SAFETY: a valid event; each of the two casts below is to the type that the event says it is.
-    let kind = unsafe { sys::rd_kafka_event_type(event) };
-    if kind != sys::RD_KAFKA_EVENT_ALTERCONSUMERGROUPOFFSETS_RESULT
-        && kind != sys::RD_KAFKA_EVENT_LISTCONSUMERGROUPOFFSETS_RESULT
-    {
-        return;
-    }
-    // SAFETY: results of our requests carry the pointer that `request` made, and come once.
-    let sender = unsafe { Box::from_raw(sys::rd_kafka_event_opaque(event).cast::<oneshot::Sender<Answer>>()) };
-    // SAFETY: a valid event.
-    let error = unsafe { sys::rd_kafka_event_error(event) };
-    let result = if error.is_error() {
-        Err(error.into())
-    } else {
+    fn take(&self, event: &Owned<sys::rd_kafka_event_t>) {
+        let event = event.as_ptr();
+        // SAFETY: a valid event; each of the two casts below is to the type that the event says it is.
+        let kind = unsafe { sys::rd_kafka_event_type(event) };
+        if kind != sys::RD_KAFKA_EVENT_ALTERCONSUMERGROUPOFFSETS_RESULT
+            && kind != sys::RD_KAFKA_EVENT_LISTCONSUMERGROUPOFFSETS_RESULT
+        {
+            return;
+        }
+        // SAFETY: a valid event; its opaque is a number, never followed.
+        let (number, error) = unsafe { (sys::rd_kafka_event_opaque(event).addr(), sys::rd_kafka_event_error(event)) };
         let mut count = 0;
         // SAFETY: the event is of that kind; the groups live as long as the event.
         let groups = unsafe {
@@ -227,15 +229,53 @@ fn answer(event: &Owned<sys::rd_kafka_event_t>) {
                 sys::rd_kafka_ListConsumerGroupOffsets_result_groups(result, &raw mut count)
             }
         };
-        if count == 0 || groups.is_null() {
-            Err(RDKafkaErrorCode::Fail)
-        } else {
-            // SAFETY: an array of `count` groups, at least one.
-            read_group(unsafe { *groups })
+        self.answer(
+            number,
+            if error.is_error() {
+                Err(error.into())
+            } else if count == 0 || groups.is_null() {
+                Err(Code::Fail)
+            } else {
+                // SAFETY: an array of `count` groups, at least one.
+                read_group(unsafe { *groups })
+            },
+        );
+    }
+
+    fn answer(&self, number: usize, answer: Answer) {
+        let waiting = self.waiting().remove(&number);
+        if let Some(waiting) = waiting {
+            // Whoever asked may have gone.
+            waiting.answer.send(answer).ok();
         }
-    };
-    // Whoever asked may have gone.
-    drop(sender.send(result));
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, HashMap<usize, Waiting>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn options(
+    client: *mut RDKafka,
+    operation: sys::rd_kafka_admin_op_t,
+    number: usize,
+) -> Result<Owned<sys::rd_kafka_AdminOptions_t>, Code> {
+    // SAFETY: the callers' client is alive.
+    let options = unsafe { sys::rd_kafka_AdminOptions_new(client, operation) };
+    let options = Owned::new(options, sys::rd_kafka_AdminOptions_destroy)?;
+    let mut text = [0 as c_char; 128];
+    let (buffer, size) = (text.as_mut_ptr(), text.len());
+    // SAFETY: valid options, and a buffer with its size.
+    let set =
+        unsafe { sys::rd_kafka_AdminOptions_set_request_timeout(options.as_ptr(), REQUEST_LIMIT_MS, buffer, size) };
+    if set.is_error() {
+        return Err(set.into());
+    }
+    // SAFETY: valid options; the opaque is a number in the shape of a pointer, which nobody follows.
+    unsafe {
+        sys::rd_kafka_AdminOptions_set_opaque(options.as_ptr(), ptr::without_provenance_mut::<c_void>(number));
+    }
+    Ok(options)
 }
 
 fn read_group(group: *const sys::rd_kafka_group_result_t) -> Answer {
@@ -270,7 +310,7 @@ fn read_group(group: *const sys::rd_kafka_group_result_t) -> Answer {
         .collect()
 }
 
-fn list(offsets: &[GroupOffset]) -> Result<Owned<sys::rd_kafka_topic_partition_list_t>, RDKafkaErrorCode> {
+fn list(offsets: &[GroupOffset]) -> Result<Owned<sys::rd_kafka_topic_partition_list_t>, Code> {
     let size = c_int::try_from(offsets.len()).map_err(|_| Code::InvalidArgument)?;
     // SAFETY: makes a list, which `Owned` frees.
     let list = unsafe { sys::rd_kafka_topic_partition_list_new(size) };

@@ -19,6 +19,10 @@ use crate::endpoint::{Lost, SubscribeError};
 const LIMIT: Duration = Duration::from_secs(4);
 /// Between two tries while the broker is away.
 const PAUSE: Duration = Duration::from_secs(1);
+/// Between two looks at where the logs begin and end, whatever the consumer complains of.
+const EDGES_AT_MOST_EVERY: Duration = Duration::from_millis(500);
+/// A topic is gone when the broker said so this often: one that is just starting may not know it yet.
+const ABSENT_FOR_GOOD: u8 = 3;
 
 /// What a chore found out.
 pub(super) enum Found {
@@ -51,12 +55,24 @@ pub(super) struct Chores {
     running: Option<oneshot::Receiver<Done>>,
     pause: Option<Pin<Box<Sleep>>>,
     todo: Todo,
+    /// Not before that: see `EDGES_AT_MOST_EVERY`; the session polls once a second in any case.
+    edges_after: Instant,
+    absent: u8,
     lost: Option<String>,
 }
 
 impl Chores {
     pub(super) fn new(pool: Arc<Pool>, lookup: Arc<Lookup>) -> Self {
-        Self { pool, lookup, running: None, pause: None, todo: Todo::default(), lost: None }
+        Self {
+            pool,
+            lookup,
+            running: None,
+            pause: None,
+            todo: Todo::default(),
+            edges_after: Instant::now(),
+            absent: 0,
+            lost: None,
+        }
     }
 
     /// Some partition's position is not in its log: librdkafka does not say which.
@@ -115,10 +131,11 @@ impl Chores {
             self.running = None;
             match done {
                 Ok(Done::Found(found)) => return Ok(Poll::Ready(found)),
-                Ok(Done::Fine) => {}
+                Ok(Done::Fine) => self.absent = 0,
                 Ok(Done::Failed(error, again)) => {
                     let absent = matches!(error, SubscribeError::AddressNotFound(_));
-                    if matches!(error, SubscribeError::Refused(_)) || (absent && again.verify) {
+                    self.absent += u8::from(absent && again.verify);
+                    if matches!(error, SubscribeError::Refused(_)) || self.absent >= ABSENT_FOR_GOOD {
                         return Err(Lost(error.to_string()));
                     }
                     tracing::debug!(target: "kafka", %error, "a subscription's request is repeated");
@@ -151,7 +168,9 @@ impl Chores {
         if std::mem::take(&mut self.todo.verify) {
             return Some(self.pool.run(move || verify(&lookup, &topics)));
         }
-        if std::mem::take(&mut self.todo.edges) {
+        if self.todo.edges && Instant::now() >= self.edges_after {
+            self.todo.edges = false;
+            self.edges_after = Instant::now() + EDGES_AT_MOST_EVERY;
             let lanes = lanes.positions();
             return Some(self.pool.run(move || edges(&lookup, &topics, lanes)));
         }

@@ -12,7 +12,8 @@ use rdkafka::error::RDKafkaErrorCode as Code;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, interval, sleep_until, timeout};
 
-use super::admin::{Admin, GroupOffset};
+use super::admin::GroupOffset;
+use super::groups::Groups;
 use super::ledger::{Ledger, Next};
 use crate::endpoint::supervisor::{Status, jittered};
 
@@ -21,8 +22,8 @@ const COALESCE: Duration = Duration::from_millis(500);
 /// Brokers forget the offsets of a group after a week (`offsets.retention.minutes`).
 const RENEW: Duration = Duration::from_secs(24 * 3600);
 const RENEW_LOOK: Duration = Duration::from_secs(600);
-/// One request to the broker.
-const REQUEST: Duration = Duration::from_secs(5);
+/// How often hanging requests are looked for.
+const LOOK_AFTER: Duration = Duration::from_secs(10);
 /// Requests that are out at once.
 const MOST_OUT: usize = 512;
 /// How long the last commit of a session that left is tried; what it settled is then given again.
@@ -48,11 +49,11 @@ enum Command {
 
 impl Committer {
     /// Starts the task, which ends with the last of these. Needs a tokio runtime.
-    pub(super) fn start(admin: Arc<Admin>, status: Arc<Status>) -> Self {
+    pub(super) fn start(groups: Arc<Groups>, status: Arc<Status>) -> Self {
         let (commands, received) = mpsc::unbounded_channel();
         let open = Arc::new(Open::default());
         let task = Task {
-            admin,
+            groups,
             status,
             open: Arc::clone(&open),
             due: BTreeMap::new(),
@@ -66,7 +67,12 @@ impl Committer {
 
     /// Takes a session on; its start positions are committed at once.
     pub(super) fn open(&self, ledger: &Arc<Ledger>) {
-        lock(&self.open).entry(Arc::clone(&ledger.group)).or_default().push(Arc::clone(ledger));
+        let mut open = lock(&self.open);
+        let all = open.entry(Arc::clone(&ledger.group)).or_default();
+        // What a session that left has still to commit is in the new one's start: later, it would set it back.
+        all.retain(|old| !old.supersede());
+        all.push(Arc::clone(ledger));
+        drop(open);
         self.look(ledger, Instant::now());
     }
 
@@ -116,7 +122,7 @@ impl Committer {
 type Out = BoxFuture<'static, (Arc<Ledger>, u64, Result<(), Code>)>;
 
 struct Task {
-    admin: Arc<Admin>,
+    groups: Arc<Groups>,
     status: Arc<Status>,
     open: Arc<Open>,
     due: BTreeMap<(Instant, u64), Arc<Ledger>>,
@@ -128,6 +134,7 @@ struct Task {
 impl Task {
     async fn run(mut self, mut commands: mpsc::UnboundedReceiver<Command>) {
         let mut renew = interval(RENEW_LOOK);
+        let mut look_after = interval(LOOK_AFTER);
         loop {
             let next = self.due.first_key_value().map(|((at, _), _)| *at).filter(|_| self.out.len() < MOST_OUT);
             tokio::select! {
@@ -139,6 +146,7 @@ impl Task {
                 () = sleep_until(next.unwrap_or_else(Instant::now)), if next.is_some() => {}
                 Some((ledger, covers, result)) = self.out.next() => self.settle(&ledger, covers, result),
                 _ = renew.tick() => self.renew(),
+                _ = look_after.tick() => self.groups.look_after(),
             }
             self.send_due();
             self.tell_drained();
@@ -162,12 +170,10 @@ impl Task {
                 }
                 continue;
             };
-            let answer = self.admin.write(&ledger.group, &commit.offsets, REQUEST);
+            let answer = self.groups.write(&ledger.group, &commit.offsets);
             self.out.push(Box::pin(async move {
-                let result = match timeout(REQUEST * 2, answer).await {
-                    Ok(Ok(answer)) => answer.map(drop),
-                    Ok(Err(_)) | Err(_) => Err(Code::OperationTimedOut),
-                };
+                // Without an answer where the client was given up.
+                let result = answer.await.map_or(Err(Code::OperationTimedOut), |answer| answer.map(drop));
                 (ledger, commit.covers, result)
             }));
         }

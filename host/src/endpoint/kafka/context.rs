@@ -45,9 +45,14 @@ impl Context {
         self.fatal.load(Ordering::Relaxed)
     }
 
-    /// What went wrong since it was last asked.
-    pub(super) fn take_reason(&self) -> Option<String> {
-        self.reason.lock().unwrap_or_else(PoisonError::into_inner).take()
+    /// What went wrong since it last went well.
+    pub(super) fn reason(&self) -> Option<String> {
+        self.reason.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// It goes well.
+    pub(super) fn clear_reason(&self) {
+        *self.reason.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
     fn note(&self, code: Option<RDKafkaErrorCode>) {

@@ -53,6 +53,11 @@ impl Lanes {
         self.all.get(lane).map(|lane| (usize::from(lane.topic), lane.partition))
     }
 
+    /// Whether that position was pulled before: partitions that are assigned anew may give some once more.
+    pub(super) fn has(&self, lane: usize, position: i64) -> bool {
+        self.next.get(lane).is_some_and(|next| position < *next)
+    }
+
     pub(super) fn pulled(&mut self, lane: usize, next: i64) {
         if let Some(slot) = self.next.get_mut(lane) {
             *slot = next;
@@ -71,11 +76,16 @@ impl Lanes {
         lanes.map(|(lane, next)| (usize::from(lane.topic), lane.partition, *next)).collect()
     }
 
-    /// Lanes whose next position is not in the log, with the position that the log starts at. A lane that has gone on
-    /// since it was asked is not one of them.
-    pub(super) fn out_of_range(&self, reach: &[Reach]) -> Vec<(usize, i64)> {
-        let outside = |r: &&Reach| self.next.get(r.lane) == Some(&r.next) && (r.next < r.start || r.next > r.end);
-        reach.iter().filter(outside).map(|r| (r.lane, r.start)).collect()
+    /// Where to read on after a consumer stopped somewhere it does not say: lanes whose next position is not in the log
+    /// at the log's start, with true, the others where they stand. A lane that has gone on since is not one of them.
+    pub(super) fn stopped(&self, reach: &[Reach]) -> Vec<(usize, i64, bool)> {
+        let still = reach.iter().filter(|r| self.next.get(r.lane) == Some(&r.next));
+        still
+            .map(|r| {
+                let outside = r.next < r.start || r.next > r.end;
+                (r.lane, if outside { r.start } else { r.next }, outside)
+            })
+            .collect()
     }
 }
 
@@ -105,10 +115,11 @@ mod tests {
         lanes.pulled(2, 50);
         let reach = |lane, next, start, end| Reach { lane, next, start, end };
         assert_eq!(
-            lanes.out_of_range(&[reach(0, 10, 10, 10), reach(1, 10, 11, 20), reach(2, 50, 0, 49)]),
-            [(1, 11), (2, 0)]
+            lanes.stopped(&[reach(0, 10, 10, 10), reach(1, 10, 11, 20), reach(2, 50, 0, 49)]),
+            [(0, 10, false), (1, 11, true), (2, 0, true)]
         );
         lanes.pulled(1, 11);
-        assert_eq!(lanes.out_of_range(&[reach(1, 10, 11, 20)]), [], "it went on");
+        assert_eq!(lanes.stopped(&[reach(1, 10, 11, 20)]), [], "it went on");
+        assert!(lanes.has(1, 10) && !lanes.has(1, 11));
     }
 }

@@ -109,6 +109,15 @@ impl Ledger {
         self.state().gone = true;
     }
 
+    /// If the session has left, it has nothing to commit any more. Whether it has.
+    pub(super) fn supersede(&self) -> bool {
+        let mut state = self.state();
+        if state.gone {
+            state.committed = state.settled;
+        }
+        state.gone
+    }
+
     /// For the daily commit, which keeps the broker from forgetting an idle group.
     pub(super) fn committed_before(&self, moment: Instant) -> bool {
         let state = self.state();

@@ -17,12 +17,14 @@ use super::settings::{Settings, refused};
 use crate::endpoint::SubscribeError;
 use crate::endpoint::supervisor::Status;
 
-/// A topic that was made a moment ago is not known to every broker at once.
-const ABSENT_AGAIN: Duration = Duration::from_millis(250);
+/// A topic that was made a moment ago is not known to every broker at once, nor to librdkafka, which remembers for some
+/// moments that it was not there: asked again this often.
+const ABSENT_AGAIN: u32 = 5;
+const ABSENT_PAUSE: Duration = Duration::from_millis(250);
 
 /// See the module.
 pub(super) struct Lookup {
-    client: Arc<BaseConsumer<Context>>,
+    client: BaseConsumer<Context>,
     endpoint: Arc<str>,
     brokers: String,
 }
@@ -36,37 +38,30 @@ pub(super) enum Edge {
 
 impl Lookup {
     pub(super) fn new(settings: &Settings, status: &Arc<Status>, brokers: &str) -> Result<Self, String> {
-        // Without a group librdkafka makes a consumer that fetches metadata and positions and no more.
         let client = BaseConsumer::from_config_and_context(&settings.shared, Context::new(status, false))
             .map_err(|error| refused(status.name(), &error))?;
-        Ok(Self { client: Arc::new(client), endpoint: Arc::clone(status.name()), brokers: brokers.to_owned() })
-    }
-
-    pub(super) fn client(&self) -> Arc<BaseConsumer<Context>> {
-        Arc::clone(&self.client)
+        Ok(Self { client, endpoint: Arc::clone(status.name()), brokers: brokers.to_owned() })
     }
 
     /// Whether a broker answers; asked about one topic, since without one it would list all.
     pub(super) fn check(&self, topic: &str, limit: Duration) -> Result<(), String> {
-        self.client.fetch_metadata(Some(topic), limit).map(drop).map_err(|error| {
-            let code = error.rdkafka_error_code().map_or_else(|| error.to_string(), |code| code.to_string());
-            match self.client.context().take_reason() {
-                Some(reason) => format!("brokers {}: {code}: {reason}", self.brokers),
-                None => format!("brokers {}: {code}", self.brokers),
-            }
+        let answer = self.client.fetch_metadata(Some(topic), limit);
+        // Its log lines and errors, which nobody else takes; it has no messages.
+        while self.client.poll(Duration::ZERO).is_some() {}
+        let Err(error) = answer else {
+            self.client.context().clear_reason();
+            return Ok(());
+        };
+        let code = error.rdkafka_error_code().map_or_else(|| error.to_string(), |code| code.to_string());
+        Err(match self.client.context().reason() {
+            Some(reason) => format!("brokers {}: {code}: {reason}", self.brokers),
+            None => format!("brokers {}: {code}", self.brokers),
         })
     }
 
     /// How many partitions a topic has.
     pub(super) fn partitions(&self, topic: &str, limit: Duration) -> Result<i32, SubscribeError> {
-        let deadline = Instant::now() + limit;
-        match self.partitions_once(topic, limit) {
-            Err(SubscribeError::AddressNotFound(_)) => {
-                thread::sleep(ABSENT_AGAIN);
-                self.partitions_once(topic, deadline.saturating_duration_since(Instant::now()))
-            }
-            other => other,
-        }
+        again_while_absent(limit, |left| self.partitions_once(topic, left))
     }
 
     fn partitions_once(&self, topic: &str, limit: Duration) -> Result<i32, SubscribeError> {
@@ -92,6 +87,10 @@ impl Lookup {
         if of.is_empty() {
             return Ok(Vec::new());
         }
+        again_while_absent(limit, |left| self.edges_once(of, edge, left))
+    }
+
+    fn edges_once(&self, of: &[(Arc<str>, i32)], edge: Edge, limit: Duration) -> Result<Vec<i64>, SubscribeError> {
         let first = of.first().map_or("", |(topic, _)| topic);
         let mut wanted = TopicPartitionList::with_capacity(of.len());
         let time = if edge == Edge::End { Offset::End } else { Offset::Beginning };
@@ -122,6 +121,20 @@ impl Lookup {
     pub(super) fn code(&self, topic: &str, code: Code) -> SubscribeError {
         subscribe_error(&self.endpoint, topic, code)
     }
+}
+
+fn again_while_absent<T>(
+    limit: Duration,
+    mut ask: impl FnMut(Duration) -> Result<T, SubscribeError>,
+) -> Result<T, SubscribeError> {
+    let deadline = Instant::now() + limit;
+    for _ in 1..ABSENT_AGAIN {
+        match ask(deadline.saturating_duration_since(Instant::now())) {
+            Err(SubscribeError::AddressNotFound(_)) => thread::sleep(ABSENT_PAUSE),
+            other => return other,
+        }
+    }
+    ask(deadline.saturating_duration_since(Instant::now()))
 }
 
 /// What a failed request about a topic says to the client.

@@ -4,7 +4,7 @@
 //! - `settings` configuration to librdkafka's properties · `context` what librdkafka tells by itself
 //! - `producer`, `record` publishing, and the shape of an event as a record
 //! - `open` where a session starts · `consumer`, `subscription`, `lanes`, `chores` reading
-//! - `ledger`, `committer`, `admin` durable positions
+//! - `ledger`, `committer`, `groups`, `admin` durable positions
 //! - `lookup` the shared client · `pool` threads for what blocks · `limits` the default cap
 //!
 //! `engine` makes one [`Kafka`] an endpoint. Nothing here waits for a broker but the calls that ask it something.
@@ -22,6 +22,7 @@ mod chores;
 mod committer;
 mod consumer;
 mod context;
+mod groups;
 mod lanes;
 mod ledger;
 mod limits;
@@ -43,10 +44,10 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use tokio::sync::{Semaphore, watch};
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
-use self::admin::Admin;
 use self::committer::Committer;
+use self::groups::Groups;
 use self::lookup::Lookup;
 use self::pool::Pool;
 use self::producer::Producer;
@@ -63,7 +64,7 @@ const CHECK: Duration = Duration::from_secs(3);
 const REFRESH: Duration = Duration::from_secs(5);
 const OPENING_THREADS: usize = 4;
 const CLOSING_THREADS: usize = 4;
-const CONTROL_THREADS: usize = 2;
+const CONTROL_THREADS: usize = 3;
 /// What a check asks about where no topic is configured; it is in every cluster, and need not be.
 const ANY_TOPIC: &str = "__consumer_offsets";
 
@@ -77,7 +78,7 @@ pub struct Kafka {
     start: Start,
     settings: Arc<Settings>,
     lookup: Arc<Lookup>,
-    admin: Arc<Admin>,
+    groups: Arc<Groups>,
     committer: Committer,
     producer: Arc<Producer>,
     warmed: AtomicBool,
@@ -105,6 +106,20 @@ impl Kafka {
         Self::with_refresh(name, config, status, publish_timeout, METADATA_REFRESH)
     }
 
+    /// What librdkafka would refuse of a configuration; opens nothing.
+    ///
+    /// # Errors
+    /// As [`Kafka::new`].
+    pub fn verify(name: &str, config: &crate::config::Kafka) -> Result<(), String> {
+        Settings::new(name, config, Duration::from_secs(30)).map(drop)
+    }
+
+    /// Consumers that sessions have, those included that are still closing.
+    #[must_use]
+    pub fn dedicated_consumers(&self) -> usize {
+        self.consumers.saturating_sub(self.places.available_permits())
+    }
+
     fn with_refresh(
         name: &str,
         config: &crate::config::Kafka,
@@ -115,7 +130,7 @@ impl Kafka {
         let settings = Arc::new(Settings::new(name, config, publish_timeout)?);
         let closing = Arc::new(Pool::new("kafka-close", CLOSING_THREADS)?);
         let lookup = Arc::new(Lookup::new(&settings, &status, &config.brokers)?);
-        let admin = Arc::new(Admin::new(lookup.client())?);
+        let groups = Arc::new(Groups::new(Arc::clone(&settings), Arc::clone(&status), Arc::clone(&closing))?);
         let topic_out: Option<Arc<str>> = config.topic_out.as_deref().map(Into::into);
         let producer = Producer::new(&settings, &status, config.key.clone(), topic_out.clone(), Arc::clone(&closing))?;
         let topics: Arc<[Arc<str>]> = config.topic_in.iter().map(|topic| topic.as_str().into()).collect();
@@ -127,8 +142,8 @@ impl Kafka {
             start: config.start,
             settings,
             lookup,
-            committer: Committer::start(Arc::clone(&admin), Arc::clone(&status)),
-            admin,
+            committer: Committer::start(Arc::clone(&groups), Arc::clone(&status)),
+            groups,
             producer: Arc::new(producer),
             warmed: AtomicBool::new(false),
             consumers,
@@ -194,8 +209,12 @@ impl Endpoint for Kafka {
     fn check(&self) -> BoxFuture<'_, Result<(), String>> {
         Box::pin(async {
             let (lookup, probe) = (Arc::clone(&self.lookup), Arc::clone(&self.probe));
-            let answer = self.control.run(move || lookup.check(&probe, CHECK)).await;
-            answer.unwrap_or_else(|_| Err("the endpoint is being closed".to_owned()))?;
+            let answer = self.control.run(move || lookup.check(&probe, CHECK));
+            match timeout(CHECK + CHECK / 3, answer).await {
+                Ok(Ok(answer)) => answer?,
+                Ok(Err(_)) => return Err("the endpoint is being closed".to_owned()),
+                Err(_) => return Err("no answer to this nor to what was asked before".to_owned()),
+            }
             if !self.warmed.swap(true, Ordering::Relaxed) {
                 let producer = Arc::clone(&self.producer);
                 self.opening.submit(move || producer.warm(REFRESH));

@@ -146,16 +146,16 @@ async fn committed(
     deadline: Instant,
 ) -> Result<HashMap<(usize, i32), i64>, SubscribeError> {
     let topic = kafka.topics.first().map_or("", |topic| topic);
-    let pending = kafka.committer.pending(group);
-    let limit = deadline.saturating_duration_since(Instant::now());
-    let answer = kafka.admin.read(group, limit).await.unwrap_or(Err(Code::OperationTimedOut));
-    let read = match answer {
+    // Looked at on both sides of the read: a commit that ends meanwhile is in one of the three.
+    let before = kafka.committer.pending(group);
+    let read = match kafka.groups.read(group, deadline).await {
         Ok(read) => read,
         Err(Code::GroupIdNotFound) => Vec::new(),
         Err(code) => return Err(kafka.lookup.code(topic, code)),
     };
+    let after = kafka.committer.pending(group);
     let mut found = HashMap::new();
-    for GroupOffset { topic, partition, offset } in read.into_iter().chain(pending) {
+    for GroupOffset { topic, partition, offset } in read.into_iter().chain(before).chain(after) {
         if let Some(index) = kafka.topics.iter().position(|t| *t == topic).filter(|_| offset >= 0) {
             let newest = found.entry((index, partition)).or_insert(offset);
             *newest = offset.max(*newest);

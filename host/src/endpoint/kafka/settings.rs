@@ -79,7 +79,7 @@ impl Settings {
             .set("topic.metadata.propagation.max.ms", "5000");
 
         let mut shared = common;
-        shared.set("socket.timeout.ms", "10000");
+        shared.set("socket.timeout.ms", "10000").set("session.timeout.ms", "3000").set("heartbeat.interval.ms", "1000");
 
         for client in [&mut producer, &mut consumer, &mut shared] {
             for (key, value) in &config.properties {
@@ -94,7 +94,10 @@ impl Settings {
             .set("enable.auto.offset.store", "false")
             .set("auto.offset.reset", "error")
             .set("allow.auto.create.topics", "false");
-        shared.set("allow.auto.create.topics", "false");
+        // It joins no group. But without one librdkafka has no state for coordinators, and its answer to NOT_COORDINATOR
+        // (a new Kafka, a coordinator that moved) is a null pointer: the process would end (librdkafka 2.12,
+        // rd_kafka_handle_OffsetFetch -> rd_kafka_cgrp_op).
+        shared.set("group.id", format!("mediation.{name}")).set("allow.auto.create.topics", "false");
 
         let message_max_bytes = producer.get("message.max.bytes").unwrap_or(MESSAGE_MAX_BYTES).to_owned();
         let settings = Self { producer, consumer, shared, message_max_bytes };
@@ -162,6 +165,9 @@ fn set_tls(client: &mut ClientConfig, name: &str, tls: &Tls) -> Result<(), Strin
         if let Some(path) = path {
             let text =
                 path.to_str().ok_or_else(|| format!("endpoint {name:?}: config.tls.{ours}: the path is not UTF-8"))?;
+            // OpenSSL's own words name neither the key nor the file.
+            std::fs::File::open(path)
+                .map_err(|error| format!("endpoint {name:?}: config.tls.{ours}: cannot read {text}: {error}"))?;
             client.set(property, text);
         }
     }

@@ -129,6 +129,9 @@ impl KafkaSubscription {
                 tracing::debug!(target: "kafka", topic, partition, "a message of a partition that is not assigned");
                 continue;
             };
+            if self.lanes.has(lane, offset) {
+                continue;
+            }
             let event = record::event(&message, topic, self.status.name());
             self.lanes.pulled(lane, offset + 1);
             return Poll::Ready(Ok(Delivery { event, lane, next: offset + 1 }));
@@ -188,22 +191,21 @@ impl KafkaSubscription {
                     self.chores.assign(places, false);
                 }
                 Found::Edges(edges) => {
-                    let moved = self.lanes.out_of_range(&edges);
-                    if moved.is_empty() {
-                        continue;
-                    }
-                    let mut places = Vec::with_capacity(moved.len());
-                    for (lane, start) in moved {
+                    let stopped = self.lanes.stopped(&edges);
+                    let mut places = Vec::with_capacity(stopped.len());
+                    for (lane, start, outside) in stopped {
                         if let Some((topic, partition)) = self.lanes.place(lane)
                             && let Some(name) = self.topics.get(topic)
                         {
                             places.push((Arc::clone(name), partition, start));
-                            self.lanes.pulled(lane, start);
+                            if outside {
+                                self.lanes.pulled(lane, start);
+                                self.gap = true;
+                                tracing::warn!(target: "kafka", endpoint = %self.status.name(), topic = &**name,
+                                    partition, start, "events were lost to retention: a session goes on at the log's start");
+                            }
                         }
                     }
-                    tracing::warn!(target: "kafka", endpoint = %self.status.name(), ?places,
-                        "events were lost to retention: a session goes on at the log's start");
-                    self.gap = true;
                     self.chores.assign(places, true);
                 }
             }

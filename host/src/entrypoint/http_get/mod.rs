@@ -65,12 +65,13 @@ async fn subscribe(context: Arc<Context>, path: &str, request: Request<Incoming>
     let entered = context.enter(session.clone())?;
     let source = context.subscribe(&session, &route, resume, named.is_some()).await?;
     let kind = if by_client { Resume::Acknowledged } else { Resume::Given };
-    let downstream = Downstream::new(session.clone(), route.clone(), source, kind, context.packets.clone());
+    let downstream = Downstream::new(session.clone(), route.clone(), source, kind);
     let token = downstream.resume_token();
     let poller = Arc::new(Poller {
         half: Arc::new(Mutex::new(downstream)),
         by_client,
         polling: AtomicBool::new(false),
+        gap: AtomicBool::new(false),
         polled: Mutex::new(Instant::now()),
         waker: AtomicWaker::new(),
     });
@@ -90,6 +91,8 @@ pub struct Poller {
     pub(super) half: Arc<Mutex<Downstream>>,
     by_client: bool,
     polling: AtomicBool,
+    /// Events were lost to retention: the next answer says so.
+    gap: AtomicBool,
     polled: Mutex<Instant>,
     /// The poll that waits.
     waker: AtomicWaker,

@@ -1,6 +1,8 @@
 //! `GET .../poll`: waits for events and gives them, each answered for when the kernel took the response's last byte.
+//! What a stream would get as a notice (`gap`) is header `X-Notice` of the next answer.
 
 use std::collections::VecDeque;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
@@ -85,8 +87,10 @@ pub(super) async fn answer(context: &Context, request: &Request<Incoming>) -> Re
         let mut half = poller.half.lock().unwrap_or_else(PoisonError::into_inner);
         match half.poll_batch(cx, limit, &mut batch) {
             Poll::Ready(Ok(Step::Batch)) => return Poll::Ready(Ok(())),
-            // Counted and shown; a poll has no place for notices.
-            Poll::Ready(Ok(Step::Gap)) => cx.waker().wake_by_ref(),
+            Poll::Ready(Ok(Step::Gap)) => {
+                poller.gap.store(true, Ordering::Release);
+                cx.waker().wake_by_ref();
+            }
             Poll::Ready(Err(lost)) => return Poll::Ready(Err(Error::broker_refused(lost.to_string()))),
             Poll::Pending => {}
         }
@@ -108,6 +112,9 @@ pub(super) async fn answer(context: &Context, request: &Request<Incoming>) -> Re
     drop(polling);
     let mut response = if json { items(&poller, &session, batch) } else { raw(&poller, &session, batch) };
     *response.status_mut() = StatusCode::OK;
+    if poller.gap.swap(false, Ordering::AcqRel) {
+        response.headers_mut().insert("x-notice", HeaderValue::from_static("gap"));
+    }
     Ok(response)
 }
 

@@ -9,7 +9,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::{Context, acks, wants_method};
 use crate::config::Direction;
-use crate::event::{Event, EventId, Header, Origin, Properties};
+use crate::event::{Event, EventId, Header, Origin, Properties, now_ms};
 use crate::http::{Error, Response, error, request};
 use crate::pipeline::upstream;
 use crate::routing::Route;
@@ -29,6 +29,7 @@ pub(super) async fn handle(
     let path = head.uri.path();
     let route =
         context.route(Direction::Upstream, path, &head.headers, &head.uri).ok_or_else(|| context.no_route(path))?;
+    context.check_upstream(&route)?;
     let client = request::client_id(&context.config, &head.headers, &head.uri)?;
     let id = match request::header(&head.headers, "x-event-id") {
         Some(given) => event_id(given).map_err(Error::bad_request)?,
@@ -51,11 +52,11 @@ pub(super) async fn handle(
         headers,
         properties,
         origin: Origin::Client { protocol: "http_post" },
-        timestamp_ms: upstream::now_ms(),
+        timestamp_ms: now_ms(),
     };
     let slot = slot(&route).await?;
     let session_id: Arc<str> = "".into();
-    upstream::entered(&route, &context.packets, &session_id, &event);
+    upstream::entered(&route, &session_id, &event);
     let event = Arc::new(event);
     if upstream::confirms(route.config.delivery_guarantee) {
         let published = upstream::publish(route.clone(), event).await;

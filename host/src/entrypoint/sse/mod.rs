@@ -49,7 +49,7 @@ pub(super) async fn handle(
     };
     let kind = if by_client { Resume::Acknowledged } else { Resume::Given };
     let opened = match context.subscribe(&session, &route, resume.clone(), named.is_some()).await {
-        Ok(source) => Ok(Downstream::new(session.clone(), route.clone(), source, kind, context.packets.clone())),
+        Ok(source) => Ok(Downstream::new(session.clone(), route.clone(), source, kind)),
         Err(error)
             if error.passes() && error.code != "client_limit" && route.config.on_broker_loss == OnBrokerLoss::Hold =>
         {

@@ -202,7 +202,7 @@ impl SseStream {
             let (resume, named, kind) = (waiting.resume.clone(), waiting.named, waiting.kind);
             *opening = Some(Box::pin(async move {
                 let source = context.subscribe(&session, &route, resume, named).await?;
-                Ok(Downstream::new(session, route, source, kind, context.packets.clone()))
+                Ok(Downstream::new(session, route, source, kind))
             }));
         }
         let Poll::Ready(done) = opening.as_mut()?.as_mut().poll(cx) else { return None };

@@ -6,8 +6,9 @@ use bytes::Bytes;
 
 use crate::entrypoint::http_post::{event_id, from_metadata};
 use crate::entrypoint::v1;
+use crate::event::now_ms;
 use crate::event::{Event, EventId, Header, Origin};
-use crate::pipeline::upstream::{id_header, now_ms};
+use crate::pipeline::upstream::id_header;
 use crate::session::Session;
 
 /// What a message asks for.
@@ -41,11 +42,21 @@ pub(super) fn plain(session: &Session, forwarded: &[Header], payload: Bytes) -> 
     })
 }
 
+/// All that is looked for in a frame that makes no sense.
+#[derive(serde::Deserialize)]
+struct Reference {
+    #[serde(rename = "ref")]
+    reference: Option<String>,
+}
+
 /// A `mediation.v1` message.
 pub(super) fn v1(session: &Arc<Session>, forwarded: &[Header], text: &[u8]) -> Asked {
     let frame: v1::In = match serde_json::from_slice(text) {
         Ok(frame) => frame,
-        Err(error) => return Asked::Nonsense(None, format!("not a mediation.v1 frame: {error}")),
+        Err(error) => {
+            let reference = serde_json::from_slice::<Reference>(text).ok().and_then(|frame| frame.reference);
+            return Asked::Nonsense(reference, format!("not a mediation.v1 frame: {error}"));
+        }
     };
     match frame {
         v1::In::Ack { ids } => Asked::Ack(ids),

@@ -22,7 +22,6 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use super::{Context, check_receipt, new_session, resume_of, v1, wants_method};
 use crate::config::{Direction, Receipt};
-use crate::endpoint::State;
 use crate::http::{Body, Error, Response, request};
 use crate::pipeline::downstream::{Downstream, Resume};
 use crate::session::Phase;
@@ -52,18 +51,8 @@ pub(super) async fn handle(
     let named = request::client_id(&context.config, headers, uri)?;
     let resume = resume_of(headers, uri)?;
     let forwarded = request::forwarded(&context.config, headers);
-    for route in up.iter() {
-        if route.endpoint.status.state() == State::Down {
-            let why = route.endpoint.status.error().unwrap_or_default();
-            let name = &route.endpoint.name;
-            return Err(Error::broker_unavailable(format!("the broker of endpoint {name:?} is away: {why}")));
-        }
-        if !route.endpoint.built_in {
-            return Err(Error::not_built_in(format!(
-                "endpoint {:?} is of kind {:?}, which is not built into this engine",
-                route.endpoint.name, route.endpoint.kind
-            )));
-        }
+    if let Some(route) = &up {
+        context.check_upstream(route)?;
     }
     let session = new_session(&context, named.as_ref(), down.clone(), up.clone(), Some(socket));
     let entered = context.enter(session.clone())?;
@@ -72,7 +61,7 @@ pub(super) async fn handle(
         Some(route) => {
             let source = context.subscribe(&session, route, resume, named.is_some()).await?;
             let kind = if v1 { Resume::Acknowledged } else { Resume::Given };
-            Some(Downstream::new(session.clone(), route.clone(), source, kind, context.packets.clone()))
+            Some(Downstream::new(session.clone(), route.clone(), source, kind))
         }
     };
     session.set_phase(Phase::Live);

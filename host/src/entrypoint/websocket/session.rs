@@ -427,8 +427,8 @@ impl WsSession {
         let answered = matches!(route.config.delivery_guarantee, Guarantee::None | Guarantee::Auto);
         let at_once = route.config.delivery_guarantee == Guarantee::None;
         let id = event.id.to_string();
-        let (session, packets) = (self.session.clone(), self.context.packets.clone());
-        let up = self.up.get_or_insert_with(|| Upstream::new(session, route, packets));
+        let session = self.session.clone();
+        let up = self.up.get_or_insert_with(|| Upstream::new(session, route));
         up.push(reference.clone(), event);
         let entered = up.may_read();
         if answered && self.v1 {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::Sampler;
 use super::queue::{Chunk, Queue};
 use crate::config::Direction;
 use crate::event::EventId;
@@ -32,12 +33,13 @@ pub struct Record {
 pub struct Batch<'a> {
     /// None: the log is off.
     queue: Option<&'a Queue>,
+    sampler: &'a Sampler,
     chunk: Chunk,
 }
 
 impl<'a> Batch<'a> {
-    pub(super) fn new(queue: Option<&'a Queue>) -> Self {
-        Self { queue, chunk: Chunk::default() }
+    pub(super) fn new(queue: Option<&'a Queue>, sampler: &'a Sampler) -> Self {
+        Self { queue, sampler, chunk: Chunk::default() }
     }
 
     /// Adds a record.
@@ -47,7 +49,7 @@ impl<'a> Batch<'a> {
 
     /// Adds the record that `make` makes, if the log is on and this event is one of its sample.
     pub fn push_with(&mut self, make: impl FnOnce() -> Record) {
-        let Some(queue) = self.queue.filter(|queue| queue.wants()) else { return };
+        let Some(queue) = self.queue.filter(|_| self.sampler.wants()) else { return };
         if self.chunk.entries.is_empty() {
             self.chunk = queue.spare();
         }

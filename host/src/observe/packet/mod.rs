@@ -18,6 +18,7 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::AsFd as _;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use prometheus_client::metrics::counter::Counter;
@@ -28,11 +29,29 @@ use queue::Queue;
 /// Records that wait for the thread, at most: 3 MiB.
 const CAPACITY: usize = 65_536;
 
+/// Which events are logged: every nth.
+struct Sampler {
+    every: u64,
+    seen: AtomicU64,
+}
+
+impl Sampler {
+    fn new(every: u32) -> Arc<Self> {
+        Arc::new(Self { every: u64::from(every.max(1)), seen: AtomicU64::new(0) })
+    }
+
+    /// Whether the event that just passed is one of those to be logged.
+    fn wants(&self) -> bool {
+        self.every == 1 || self.seen.fetch_add(1, Ordering::Relaxed).is_multiple_of(self.every)
+    }
+}
+
 /// The handle that sessions hold; clones are one log.
 #[derive(Clone)]
 pub struct PacketLog {
     /// None: switched off.
     queue: Option<Arc<Queue>>,
+    sampler: Arc<Sampler>,
     dropped: Counter,
 }
 
@@ -53,21 +72,28 @@ impl PacketLog {
     /// A log that takes everything and writes nothing.
     #[must_use]
     pub fn off() -> Self {
-        Self { queue: None, dropped: Counter::default() }
+        Self { queue: None, sampler: Sampler::new(1), dropped: Counter::default() }
     }
 
     fn start_on(sink: Box<dyn Write + Send>, sample: u32, capacity: usize) -> io::Result<Self> {
         let dropped = Counter::default();
-        let queue = Arc::new(Queue::new(sample, capacity, dropped.clone()));
+        let queue = Arc::new(Queue::new(capacity, dropped.clone()));
         let out = writer::Output::new(sink, dropped.clone());
         let theirs = Arc::clone(&queue);
         std::thread::Builder::new().name("packet-log".to_owned()).spawn(move || writer::run(&theirs, out))?;
-        Ok(Self { queue: Some(queue), dropped })
+        Ok(Self { queue: Some(queue), sampler: Sampler::new(sample), dropped })
+    }
+
+    /// The same log for events that are sampled on their own: a route's.
+    #[must_use]
+    pub fn sampled(&self, enabled: bool, sample: u32) -> Self {
+        let queue = self.queue.clone().filter(|_| enabled);
+        Self { queue, sampler: Sampler::new(sample), dropped: self.dropped.clone() }
     }
 
     /// A batch to fill; costs nothing until the first record.
     pub fn batch(&self) -> Batch<'_> {
-        Batch::new(self.queue.as_deref())
+        Batch::new(self.queue.as_deref(), &self.sampler)
     }
 
     /// Counts the lines that were not written.

@@ -4,7 +4,6 @@
 //! batch: the thread naps between looks while events flow.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -78,9 +77,6 @@ pub(super) struct Queue {
     /// Wakes who waits in [`Queue::flush`].
     written: Condvar,
     pub(super) dropped: Counter,
-    /// Every nth event is logged.
-    sample: u64,
-    seen: AtomicU64,
     /// Records in the queue at most; what is kept for reuse has the same bound.
     capacity: usize,
 }
@@ -109,7 +105,7 @@ enum Thread {
 }
 
 impl Queue {
-    pub(super) fn new(sample: u32, capacity: usize, dropped: Counter) -> Self {
+    pub(super) fn new(capacity: usize, dropped: Counter) -> Self {
         let state = State {
             queue: VecDeque::new(),
             queued: 0,
@@ -120,20 +116,7 @@ impl Queue {
             done: 0,
             thread: Thread::Working,
         };
-        Self {
-            state: Mutex::new(state),
-            wake: Condvar::new(),
-            written: Condvar::new(),
-            dropped,
-            sample: u64::from(sample.max(1)),
-            seen: AtomicU64::new(0),
-            capacity,
-        }
-    }
-
-    /// Whether the event that just passed is one of those to be logged.
-    pub(super) fn wants(&self) -> bool {
-        self.sample == 1 || self.seen.fetch_add(1, Ordering::Relaxed).is_multiple_of(self.sample)
+        Self { state: Mutex::new(state), wake: Condvar::new(), written: Condvar::new(), dropped, capacity }
     }
 
     /// An empty chunk, with room where one has been round before.
