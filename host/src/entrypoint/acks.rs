@@ -16,6 +16,9 @@ use crate::pipeline::downstream::Downstream;
 use crate::session::Session;
 use crate::session::registry::Found;
 
+/// Bodies up to this size come as they lie in hyper's read buffer (`max_buf_size` of the listener).
+const READ_BUFFER: usize = 16 * 1024;
+
 /// The downstream halves of sessions that other connections may answer or poll.
 #[derive(Default)]
 pub struct Halves(Mutex<HashMap<Arc<str>, Half>>);
@@ -105,7 +108,7 @@ pub(super) fn named(context: &Context, headers: &HeaderMap, uri: &Uri) -> Result
 pub(super) async fn read_body(context: &Context, body: Incoming, limit: usize) -> Result<bytes::Bytes, Error> {
     let read = Limited::new(body, limit).collect();
     match tokio::time::timeout(context.config.body_timeout, read).await {
-        Ok(Ok(collected)) => Ok(collected.to_bytes()),
+        Ok(Ok(collected)) => Ok(own(collected.to_bytes())),
         Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => Err(Error::too_large(format!(
             "the body is larger than max_body of entrypoint {:?}, {limit} bytes",
             context.name
@@ -115,6 +118,12 @@ pub(super) async fn read_body(context: &Context, body: Incoming, limit: usize) -
             Err(Error::request_timeout(format!("the body did not come within {:?}", context.config.body_timeout)))
         }
     }
+}
+
+/// A small body is part of hyper's read buffer, which an event on its way would keep: the next request would need a new
+/// one. A large one was put together from pieces.
+fn own(body: bytes::Bytes) -> bytes::Bytes {
+    if body.len() <= READ_BUFFER { bytes::Bytes::copy_from_slice(&body) } else { body }
 }
 
 /// Answers `POST /ack`.
