@@ -5,7 +5,7 @@ use mediation_tests::{Kafka, unique};
 use serde_json::{Value, json};
 
 use crate::bare::Process;
-use crate::downstream::{engine, rate, us};
+use crate::downstream::{check_packet_log, engine, rate, us};
 use crate::proc::{Cost, Meter};
 use crate::report::{Figure, Report};
 use crate::{Scale, client};
@@ -28,7 +28,7 @@ pub(crate) async fn measure(kafka: &Kafka, scale: &Scale, report: &mut Report) {
         let (producer, hyper) = (producer(kafka, &topic, count).await, hyper(count).await);
         report.add_baseline("bare rdkafka FutureProducer, 64 in flight", "us a request", producer, count);
         report.add_baseline("bare hyper, 2 workers, 64 connections", "us a request", hyper, count);
-        let cost = through_engine(kafka, properties, &topic, count).await;
+        let cost = through_engine(kafka, properties, &topic, count, report).await;
         let beside = Some(("bare hyper + bare producer", us(producer, count) + us(hyper, count)));
         let figure =
             Figure { name: "POST -> Kafka, confirmed (at_least_once)", unit: "us a request", goal: Some(GOAL), beside };
@@ -37,7 +37,7 @@ pub(crate) async fn measure(kafka: &Kafka, scale: &Scale, report: &mut Report) {
     }
 }
 
-async fn through_engine(kafka: &Kafka, properties: &Value, topic: &str, count: usize) -> Cost {
+async fn through_engine(kafka: &Kafka, properties: &Value, topic: &str, count: usize, report: &mut Report) -> Cost {
     let config = json!({
         "admin": { "port": 0, "bind": "127.0.0.1" },
         "entrypoints": [entrypoint("post", "http_post")],
@@ -51,7 +51,9 @@ async fn through_engine(kafka: &Kafka, properties: &Value, topic: &str, count: u
     client::post(addr, CONNECTIONS, WARM).await;
     let meter = Meter::start(pid);
     client::post(addr, CONNECTIONS, count).await;
-    meter.stop()
+    let cost = meter.stop();
+    check_packet_log(&engine, report).await;
+    cost
 }
 
 async fn hyper(count: usize) -> Cost {
