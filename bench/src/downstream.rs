@@ -14,7 +14,7 @@ use crate::{Scale, client, kafka};
 /// Goal, CPU microseconds an event.
 const GOAL: f64 = 3.0;
 
-fn config(kafka: &Kafka, topic: &str, start: &str, guarantee: &str) -> Value {
+fn config(kafka: &Kafka, properties: &Value, topic: &str, start: &str, guarantee: &str) -> Value {
     let mut downstream = route("broker", "ws", "downstream", guarantee);
     merge(&mut downstream, &json!({ "channel_size": 256 }));
     json!({
@@ -22,7 +22,7 @@ fn config(kafka: &Kafka, topic: &str, start: &str, guarantee: &str) -> Value {
         "entrypoints": [entrypoint("ws", "websocket")],
         "endpoints": [{
             "name": "broker", "type": "kafka",
-            "config": { "brokers": kafka.bootstrap(), "topic_in": topic, "start": start },
+            "config": { "brokers": kafka.bootstrap(), "topic_in": topic, "start": start, "properties": properties },
         }],
         "routes": [downstream],
     })
@@ -40,9 +40,19 @@ pub(crate) async fn engine(config: &Value) -> Engine {
     engine
 }
 
+/// Warns when the packet log dropped lines: then it cost less than it should.
+pub(crate) async fn check_packet_log(engine: &Engine, report: &mut Report) {
+    let metrics = engine.admin_text("/metrics").await;
+    let dropped =
+        metrics.lines().find_map(|line| line.strip_prefix("mediation_packet_log_dropped_total ")).unwrap_or("?");
+    if dropped != "0" {
+        report.warn(format!("THE PACKET LOG DROPPED {dropped} LINES in one run: with all of them it costs more"));
+    }
+}
+
 /// Measures, and adds to the report.
-pub(crate) async fn measure(kafka: &Kafka, scale: Scale, report: &mut Report) {
-    let count = scale.events;
+pub(crate) async fn measure(kafka: &Kafka, scale: &Scale, report: &mut Report) {
+    let (count, properties) = (scale.events, &scale.properties);
     let topic = unique("backlog");
     kafka::topic_with(kafka, &topic, count).await;
     for _ in 0..scale.runs {
@@ -54,7 +64,9 @@ pub(crate) async fn measure(kafka: &Kafka, scale: Scale, report: &mut Report) {
             ("Kafka -> 1 WebSocket, backlog, auto", "auto", Some(GOAL)),
             ("Kafka -> 1 WebSocket, backlog, at_least_once", "at_least_once", None),
         ] {
-            let cost = backlog(kafka, &topic, count, guarantee).await;
+            let engine = engine(&config(kafka, properties, &topic, "earliest", guarantee)).await;
+            let cost = backlog(&engine, count).await;
+            check_packet_log(&engine, report).await;
             report.add(Figure { name, unit: "us an event", goal, beside }, us(cost, count), Some(rate(cost, count)));
         }
         let topic = unique("bare-live");
@@ -62,7 +74,12 @@ pub(crate) async fn measure(kafka: &Kafka, scale: Scale, report: &mut Report) {
         let bare_live = consumer(kafka, &topic, count, true).await;
         report.add_baseline("bare rdkafka StreamConsumer, live", "us an event", bare_live, count);
         kafka.forget_all(&topic).await;
-        let cost = live(kafka, count).await;
+        let topic = unique("live");
+        kafka.create_topic(&topic, 1).await;
+        let engine = engine(&config(kafka, properties, &topic, "latest", "auto")).await;
+        let cost = live(&engine, kafka, &topic, count).await;
+        check_packet_log(&engine, report).await;
+        kafka.forget_all(&topic).await;
         let beside = Some(("bare consumer + bare socket", us(bare_live, count) + us(bare[1], count)));
         let figure = Figure { name: "Kafka -> 1 WebSocket, live, auto", unit: "us an event", goal: Some(GOAL), beside };
         report.add(figure, us(cost, count), Some(rate(cost, count)));
@@ -79,8 +96,7 @@ pub(crate) fn rate(cost: Cost, count: usize) -> f64 {
     count as f64 / cost.took.as_secs_f64()
 }
 
-async fn backlog(kafka: &Kafka, topic: &str, count: usize, guarantee: &str) -> Cost {
-    let engine = engine(&config(kafka, topic, "earliest", guarantee)).await;
+async fn backlog(engine: &Engine, count: usize) -> Cost {
     let meter = Meter::start(engine.child.pid().unsigned_abs());
     let addr = engine.addr("ws");
     tokio::task::spawn_blocking(move || {
@@ -92,21 +108,17 @@ async fn backlog(kafka: &Kafka, topic: &str, count: usize, guarantee: &str) -> C
     .expect("the client reads everything")
 }
 
-async fn live(kafka: &Kafka, count: usize) -> Cost {
-    let topic = unique("live");
-    kafka.create_topic(&topic, 1).await;
-    let engine = engine(&config(kafka, &topic, "latest", "auto")).await;
+async fn live(engine: &Engine, kafka: &Kafka, topic: &str, count: usize) -> Cost {
     let addr = engine.addr("ws");
     let mut socket = tokio::task::spawn_blocking(move || client::open(addr)).await.expect("admitted");
     let meter = Meter::start(engine.child.pid().unsigned_abs());
-    let filling = kafka::fill_in_background(kafka, &topic, count);
+    let filling = kafka::fill_in_background(kafka, topic, count);
     let reading = tokio::task::spawn_blocking(move || {
         client::drain(&mut socket, count);
         meter.stop()
     });
     let cost = reading.await.expect("the client reads everything");
     filling.await.expect("filled");
-    kafka.forget_all(&topic).await;
     cost
 }
 

@@ -29,7 +29,7 @@ const BURST: usize = 640;
 const SPARE: usize = 200;
 
 /// Measures, and adds to the report.
-pub(crate) async fn measure(scale: Scale, report: &mut Report) {
+pub(crate) async fn measure(scale: &Scale, report: &mut Report) {
     let sessions = allowed(scale.sessions, report);
     for _ in 0..scale.runs {
         let bare = tasks(sessions).await;

@@ -45,6 +45,9 @@ struct Args {
     /// Only this part.
     #[arg(long)]
     only: Option<Part>,
+    /// KEY=VALUE for librdkafka, as the engine's endpoint has it under `properties`.
+    #[arg(long = "property", value_name = "KEY=VALUE")]
+    properties: Vec<String>,
     /// Writes the results into docs/benchmarks.md.
     #[arg(long)]
     write: bool,
@@ -60,7 +63,7 @@ enum Part {
 }
 
 /// How much of everything.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Scale {
     /// Runs of each measurement.
     pub(crate) runs: usize,
@@ -70,6 +73,8 @@ pub(crate) struct Scale {
     pub(crate) requests: usize,
     /// Idle sessions.
     pub(crate) sessions: usize,
+    /// Under `properties` of the engine's endpoint.
+    pub(crate) properties: serde_json::Value,
 }
 
 fn main() {
@@ -83,24 +88,26 @@ fn main() {
 }
 
 async fn measure(args: &Args) {
+    let pairs = args.properties.iter().map(|pair| pair.split_once('=').expect("KEY=VALUE"));
+    let properties = pairs.map(|(key, value)| (key.to_owned(), serde_json::Value::from(value))).collect();
     let scale = if args.smoke {
-        Scale { runs: 1, events: 5_000, requests: 1_000, sessions: 100 }
+        Scale { runs: 1, events: 5_000, requests: 1_000, sessions: 100, properties }
     } else {
-        Scale { runs: args.runs.max(1), events: 500_000, requests: 150_000, sessions: 5_000 }
+        Scale { runs: args.runs.max(1), events: 500_000, requests: 150_000, sessions: 5_000, properties }
     };
     let wants = |part| args.only.is_none_or(|only| only == part);
-    let mut report = Report::new(scale);
+    let mut report = Report::new(scale.clone());
     if wants(Part::Downstream) || wants(Part::Publish) {
         let kafka = tokio::task::spawn_blocking(Kafka::start).await.expect("Kafka starts");
         if wants(Part::Downstream) {
-            downstream::measure(&kafka, scale, &mut report).await;
+            downstream::measure(&kafka, &scale, &mut report).await;
         }
         if wants(Part::Publish) {
-            publish::measure(&kafka, scale, &mut report).await;
+            publish::measure(&kafka, &scale, &mut report).await;
         }
     }
     if wants(Part::Idle) {
-        idle::measure(scale, &mut report).await;
+        idle::measure(&scale, &mut report).await;
     }
     println!("\n{report}");
     if args.smoke {

@@ -115,7 +115,7 @@ fn rates(row: &Row) -> String {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Scale { runs, events, requests, sessions } = self.scale;
+        let Scale { runs, events, requests, sessions, .. } = &self.scale;
         writeln!(
             f,
             "{}. {runs} runs of {events} events, {requests} requests, {sessions} sessions; 1 KiB.",

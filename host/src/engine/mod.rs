@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
 use crate::config::Config;
-use crate::entrypoint::{Context, acks::Halves};
+use crate::entrypoint::{Context, halves::Halves};
 use crate::http::listener::{self, Bound, Limits};
 use crate::observe::metrics::Metrics;
 use crate::observe::packet::PacketLog;

@@ -1,70 +1,16 @@
 //! `POST /ack`: answers to deliveries that come on another connection than the events went.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::Arc;
 
-use bytes::Bytes;
 use http::{HeaderMap, Request, StatusCode, Uri};
-use http_body::Body as _;
-use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use mediation_delivery::Answer;
 use serde::Deserialize;
 
 use super::Context;
-use super::http_get::Poller;
-use crate::http::{Body, Error, Response, request};
-use crate::pipeline::shared::SharedHalf;
+use crate::http::{Body, Error, Response, request, upload};
 use crate::session::Session;
 use crate::session::registry::Found;
-
-/// The downstream halves of sessions that other connections may answer or poll.
-#[derive(Default)]
-pub struct Halves(Mutex<HashMap<Arc<str>, Half>>);
-
-enum Half {
-    Streaming(Weak<SharedHalf>),
-    Polled(Weak<Poller>),
-}
-
-impl Halves {
-    fn all(&self) -> MutexGuard<'_, HashMap<Arc<str>, Half>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Makes a stream's half reachable.
-    pub fn insert(&self, session: &Session, half: &Arc<SharedHalf>) {
-        self.all().insert(session.id.clone(), Half::Streaming(Arc::downgrade(half)));
-    }
-
-    /// Makes a polled session reachable.
-    pub fn insert_poller(&self, session: &Session, poller: &Arc<Poller>) {
-        self.all().insert(session.id.clone(), Half::Polled(Arc::downgrade(poller)));
-    }
-
-    /// Forgets it.
-    pub fn remove(&self, session_id: &str) {
-        self.all().remove(session_id);
-    }
-
-    /// The half of a session, while it lives.
-    #[must_use]
-    pub fn of(&self, session_id: &str) -> Option<Arc<SharedHalf>> {
-        match self.all().get(session_id)? {
-            Half::Streaming(half) => half.upgrade(),
-            Half::Polled(poller) => poller.upgrade().map(|poller| poller.half.clone()),
-        }
-    }
-
-    /// A polled session, while it lives.
-    #[must_use]
-    pub fn poller(&self, session_id: &str) -> Option<Arc<Poller>> {
-        match self.all().get(session_id)? {
-            Half::Polled(poller) => poller.upgrade(),
-            Half::Streaming(_) => None,
-        }
-    }
-}
 
 /// `{"ids":[]}` and `{"nack":[],"requeue":true}`.
 #[derive(Debug, Deserialize)]
@@ -103,57 +49,11 @@ pub(super) fn named(context: &Context, headers: &HeaderMap, uri: &Uri) -> Result
     }
 }
 
-/// What is read of a body that is too large, so that its client reads the answer and not a reset.
-const DRAINED: usize = 16 * 1024 * 1024;
-
-/// Reads a body of at most `limit` bytes.
-pub(super) async fn read_body(context: &Context, mut body: Incoming, limit: usize) -> Result<Bytes, Error> {
-    let too_large = || {
-        Error::too_large(format!("the body is larger than max_body of entrypoint {:?}, {limit} bytes", context.name))
-    };
-    // Said before it is read, so that a client that asks first (Expect: 100-continue) need not send it.
-    let expected = body.size_hint().lower();
-    if expected > DRAINED as u64 {
-        return Err(too_large());
-    }
-    let read = async {
-        let (mut parts, mut size) = (Vec::new(), 0_usize);
-        while let Some(frame) = body.frame().await {
-            let frame = frame.map_err(|error| Error::bad_request(format!("the body could not be read: {error}")))?;
-            let Ok(data) = frame.into_data() else { continue };
-            size += data.len();
-            if size > DRAINED {
-                break;
-            }
-            if size <= limit {
-                parts.push(data);
-            }
-        }
-        if size > limit {
-            return Err(too_large());
-        }
-        Ok(match parts.pop() {
-            Some(only) if parts.is_empty() => only,
-            Some(last) => {
-                parts.push(last);
-                parts.concat().into()
-            }
-            None => Bytes::new(),
-        })
-    };
-    match tokio::time::timeout(context.config.body_timeout, read).await {
-        Ok(done) => done,
-        Err(_) => {
-            Err(Error::request_timeout(format!("the body did not come within {:?}", context.config.body_timeout)))
-        }
-    }
-}
-
 /// Answers `POST /ack`.
 pub(super) async fn answer(context: &Context, request: Request<Incoming>) -> Result<Response, Error> {
     let (head, body) = request.into_parts();
     let session = named(context, &head.headers, &head.uri)?;
-    let body = read_body(context, body, context.config.max_body).await?;
+    let body = upload::read(&context.config, body).await?;
     let acks: Acks = serde_json::from_slice(&body).map_err(|error| {
         Error::bad_request(format!("the body must be {{\"ids\":[]}} or {{\"nack\":[],\"requeue\":true}}: {error}"))
     })?;

@@ -3,6 +3,8 @@
 //! Here is what they share: from a request to its routes, its session and its subscription. They know no brokers.
 
 pub mod acks;
+mod given;
+pub mod halves;
 pub mod http_get;
 pub mod http_post;
 pub mod sse;
@@ -39,7 +41,7 @@ pub struct Context {
     /// The sessions of the engine.
     pub sessions: Arc<Sessions>,
     /// Who may answer deliveries from other connections.
-    pub halves: acks::Halves,
+    pub halves: halves::Halves,
     /// Of the listener.
     pub metrics: Arc<ListenerMetrics>,
     /// Everything that runs beside a request.

@@ -265,4 +265,6 @@ async fn connection_task(
     if let Err(error) = done.await {
         tracing::debug!(%error, "a connection ended");
     }
+    // After an upgrade the socket lives on.
+    socket.forget_killer();
 }

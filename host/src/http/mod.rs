@@ -6,6 +6,7 @@ pub mod error;
 pub mod limiter;
 pub mod listener;
 pub mod request;
+pub mod upload;
 
 pub use body::{Body, Chunk, Written};
 pub use error::Error;

@@ -122,6 +122,11 @@ impl Socket {
         if self.killed.load(Ordering::Acquire) { Poll::Ready(()) } else { Poll::Pending }
     }
 
+    /// Nobody waits in [`poll_killed`](Self::poll_killed) any more: a waker that stays would keep its ended task's memory.
+    pub fn forget_killer(&self) {
+        drop(self.killer.take());
+    }
+
     /// Whether the peer has closed or reset, seen without reading: for sockets that are not read at the moment.
     #[must_use]
     pub fn peer_has_left(&self) -> bool {

@@ -70,8 +70,11 @@ impl Settings {
         consumer
             .set("fetch.message.max.bytes", "1048576")
             .set("queued.max.messages.kbytes", "4096")
-            .set("queued.min.messages", "1000")
-            .set("fetch.queue.backoff.ms", "20")
+            // Bytes are the bound; this many small events keep librdkafka's own memory for each within the same order.
+            .set("queued.min.messages", "10000")
+            // With the queue full librdkafka looks for room no sooner: queue / back-off caps the rate, and stalled
+            // sessions pay for looking.
+            .set("fetch.queue.backoff.ms", "10")
             // It never joins a group; librdkafka waits up to this long when it closes while brokers are away.
             .set("session.timeout.ms", "3000")
             .set("heartbeat.interval.ms", "1000")

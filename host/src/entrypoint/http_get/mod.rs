@@ -4,22 +4,20 @@
 
 mod poll;
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::task::Poll;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use futures_util::task::AtomicWaker;
 use http::{Method, Request, StatusCode};
 use hyper::body::Incoming;
 use serde_json::json;
 
+use super::halves::Poller;
 use super::{Context, Entered, acks, check_receipt, chosen, new_session, resume_of, wants_method};
 use crate::config::{Direction, Receipt};
 use crate::endpoint::State;
 use crate::http::{Error, Response, error, request};
 use crate::pipeline::downstream::{Downstream, Resume};
-use crate::pipeline::shared::SharedHalf;
 use crate::routing::Route;
 use crate::session::FLUSH;
 use crate::session::{Leave, Phase, Session, signal};
@@ -69,14 +67,7 @@ async fn subscribe(context: Arc<Context>, path: &str, request: Request<Incoming>
     let kind = if by_client { Resume::Acknowledged } else { Resume::Given };
     let downstream = Downstream::new(session.clone(), route.clone(), source, kind);
     let token = downstream.resume_token();
-    let poller = Arc::new(Poller {
-        half: Arc::new(SharedHalf::new(downstream)),
-        by_client,
-        polling: AtomicBool::new(false),
-        gap: AtomicBool::new(false),
-        polled: Mutex::new(Instant::now()),
-        waker: AtomicWaker::new(),
-    });
+    let poller = Poller::new(downstream, by_client);
     context.halves.insert_poller(&session, &poller);
     let answer = json!({ "session_id": &*session.id, "client_id": &*session.client_id, "resume": token });
     let (idle, ack) = (context.config.idle_timeout, context.config.ack_timeout);
@@ -86,42 +77,6 @@ async fn subscribe(context: Arc<Context>, path: &str, request: Request<Incoming>
         response.headers_mut().insert("x-session-id", id);
     }
     Ok(response)
-}
-
-/// A session between its polls.
-pub struct Poller {
-    pub(super) half: Arc<SharedHalf>,
-    by_client: bool,
-    polling: AtomicBool,
-    /// Events were lost to retention: the next answer says so.
-    gap: AtomicBool,
-    polled: Mutex<Instant>,
-    /// The poll that waits.
-    waker: AtomicWaker,
-}
-
-impl Poller {
-    /// Takes the one place for a poll.
-    fn begin(self: &Arc<Self>) -> Option<Polling> {
-        (!self.polling.swap(true, Ordering::AcqRel)).then(|| Polling(self.clone()))
-    }
-
-    fn idle_for(&self) -> Duration {
-        if self.polling.load(Ordering::Acquire) {
-            return Duration::ZERO;
-        }
-        self.polled.lock().unwrap_or_else(PoisonError::into_inner).elapsed()
-    }
-}
-
-/// A poll that runs.
-struct Polling(Arc<Poller>);
-
-impl Drop for Polling {
-    fn drop(&mut self) {
-        *self.0.polled.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
-        self.0.polling.store(false, Ordering::Release);
-    }
 }
 
 /// Owns the session from its subscribe to its end: time-outs, the broker's loss, the engine's stop.

@@ -11,8 +11,8 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Request, StatusCode, header};
 use hyper::body::Incoming;
 
-use super::Poller;
 use crate::endpoint::State;
+use crate::entrypoint::halves::Poller;
 use crate::entrypoint::v1::{self, EventFrame};
 use crate::entrypoint::{Context, acks};
 use crate::event::printable;

@@ -7,10 +7,11 @@ use hyper::body::Incoming;
 use serde_json::json;
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::{Context, acks, wants_method};
+use super::given::event_id;
+use super::{Context, wants_method};
 use crate::config::Direction;
-use crate::event::{Event, EventId, Header, Origin, Properties, now_ms};
-use crate::http::{Error, Response, error, request};
+use crate::event::{Event, EventId, Origin, Properties, now_ms};
+use crate::http::{Error, Response, error, request, upload};
 use crate::pipeline::upstream;
 use crate::routing::Route;
 use crate::session::socket::Socket;
@@ -35,7 +36,7 @@ pub(super) async fn handle(
         Some(given) => event_id(given).map_err(Error::bad_request)?,
         None => EventId::new(),
     };
-    let payload = acks::read_body(&context, body, context.config.max_body).await?;
+    let payload = upload::read(&context.config, body).await?;
     let text = |name: &str| request::header(&head.headers, name).map(str::to_owned);
     let (content_type, traceparent) = (text("content-type"), text("traceparent"));
     let properties = (content_type.is_some() || traceparent.is_some())
@@ -87,40 +88,4 @@ async fn slot(route: &Route) -> Result<OwnedSemaphorePermit, Error> {
             route.name, route.config.max_in_flight, route.config.accept_timeout
         ))),
     }
-}
-
-/// An id that a client gives its event.
-pub(super) fn event_id(given: &str) -> Result<EventId, String> {
-    if given.is_empty() || given.len() > 256 || !given.bytes().all(|b| b.is_ascii_graphic() && b != b'~' && b != b'%') {
-        return Err("an event id must be 1 to 256 printable ASCII characters without ~ and %".to_owned());
-    }
-    Ok(EventId::Text(given.into()))
-}
-
-/// The properties and headers that `metadata` of a `mediation.v1` publish may set.
-pub(super) fn from_metadata(
-    metadata: impl IntoIterator<Item = (String, String)>,
-    headers: &mut Vec<Header>,
-) -> Result<(Option<Box<Properties>>, Option<bytes::Bytes>), String> {
-    let (mut properties, mut key) = (Properties::default(), None);
-    for (name, value) in metadata {
-        match name.as_str() {
-            "content_type" => properties.content_type = Some(value),
-            "correlation_id" => properties.correlation_id = Some(value),
-            "reply_to" => properties.reply_to = Some(value),
-            "traceparent" => properties.traceparent = Some(value),
-            "key" => key = Some(value.into()),
-            _ => match name.strip_prefix("header.") {
-                Some(header) if !header.is_empty() => {
-                    headers.push(Header { name: header.into(), value: Some(value.into()) });
-                }
-                _ => {
-                    return Err(format!(
-                        "metadata key {name:?} does not travel: set header.NAME, content_type, correlation_id, reply_to, traceparent or key"
-                    ));
-                }
-            },
-        }
-    }
-    Ok(((properties != Properties::default()).then(|| Box::new(properties)), key))
 }

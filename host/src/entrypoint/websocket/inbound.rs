@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::entrypoint::http_post::{event_id, from_metadata};
+use crate::entrypoint::given::{event_id, from_metadata};
 use crate::entrypoint::v1;
 use crate::event::now_ms;
 use crate::event::{Event, EventId, Header, Origin};

@@ -72,7 +72,10 @@ pub(super) async fn handle(
         match upgrade.await.map(hyper::upgrade::Upgraded::downcast::<TokioIo<Io>>) {
             Ok(Ok(parts)) => {
                 let socket = parts.io.into_inner().0;
-                session::run(context, socket, &parts.read_buf, entered, downstream, v1, forwarded).await;
+                let read = parts.read_buf.to_vec();
+                // It is part of hyper's buffer, which would stay, 8 KiB, for as long as the session.
+                drop(parts.read_buf);
+                session::run(context, socket, read, entered, downstream, v1, forwarded).await;
             }
             other => {
                 let error = other.err().map(|error| error.to_string());

@@ -53,7 +53,7 @@ thread_local! {
 pub(super) async fn run(
     context: Arc<Context>,
     socket: Arc<Socket>,
-    read: &Bytes,
+    read: Vec<u8>,
     entered: Entered,
     down: Option<Downstream>,
     v1: bool,
@@ -71,7 +71,7 @@ pub(super) async fn run(
         .max_message_size(Some(limit))
         .max_frame_size(Some(limit));
     let wire = Wire::new(socket.clone());
-    let ws = WebSocketStream::from_partially_read(wire, read.to_vec(), Role::Server, Some(config)).await;
+    let ws = WebSocketStream::from_partially_read(wire, read, Role::Server, Some(config)).await;
     let session = entered.session.clone();
     let mut this = WsSession {
         receipts: Receipts::default(),

@@ -1,0 +1,39 @@
+//! What clients may say of an event: its id, and the metadata that travels.
+
+use crate::event::{EventId, Header, Properties};
+
+/// An id that a client gives its event.
+pub(super) fn event_id(given: &str) -> Result<EventId, String> {
+    if given.is_empty() || given.len() > 256 || !given.bytes().all(|b| b.is_ascii_graphic() && b != b'~' && b != b'%') {
+        return Err("an event id must be 1 to 256 printable ASCII characters without ~ and %".to_owned());
+    }
+    Ok(EventId::Text(given.into()))
+}
+
+/// The properties and headers that `metadata` of a `mediation.v1` publish may set.
+pub(super) fn from_metadata(
+    metadata: impl IntoIterator<Item = (String, String)>,
+    headers: &mut Vec<Header>,
+) -> Result<(Option<Box<Properties>>, Option<bytes::Bytes>), String> {
+    let (mut properties, mut key) = (Properties::default(), None);
+    for (name, value) in metadata {
+        match name.as_str() {
+            "content_type" => properties.content_type = Some(value),
+            "correlation_id" => properties.correlation_id = Some(value),
+            "reply_to" => properties.reply_to = Some(value),
+            "traceparent" => properties.traceparent = Some(value),
+            "key" => key = Some(value.into()),
+            _ => match name.strip_prefix("header.") {
+                Some(header) if !header.is_empty() => {
+                    headers.push(Header { name: header.into(), value: Some(value.into()) });
+                }
+                _ => {
+                    return Err(format!(
+                        "metadata key {name:?} does not travel: set header.NAME, content_type, correlation_id, reply_to, traceparent or key"
+                    ));
+                }
+            },
+        }
+    }
+    Ok(((properties != Properties::default()).then(|| Box::new(properties)), key))
+}
