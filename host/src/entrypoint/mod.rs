@@ -81,8 +81,8 @@ impl Context {
         let answered = match kind {
             EntrypointKind::Websocket => websocket::handle(self, socket, request).await,
             EntrypointKind::Sse => sse::handle(self, socket, request).await,
-            EntrypointKind::HttpPost => http_post::handle(self, socket, request).await,
-            EntrypointKind::HttpGet => http_get::handle(self, request).await,
+            EntrypointKind::HttpPost => http_post::handle(self, request).await,
+            EntrypointKind::HttpGet => http_get::handle(self, &socket, request).await,
         };
         answered.unwrap_or_else(|error| error.response())
     }
@@ -195,9 +195,10 @@ fn new_session(
     downstream: Option<Arc<Route>>,
     upstream: Option<Arc<Route>>,
     socket: Option<Arc<Socket>>,
+    peer: String,
 ) -> Arc<Session> {
     let client_id = named.cloned().unwrap_or_else(|| uuid::Uuid::new_v4().to_string().into());
-    Session::new(client_id, context.name.clone(), downstream, upstream, socket)
+    Session::new(client_id, context.name.clone(), downstream, upstream, socket, peer)
 }
 
 /// Where the client asks to go on; the header beats the query, since an EventSource repeats its URL.

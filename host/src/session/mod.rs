@@ -131,6 +131,8 @@ pub struct Session {
     pub upstream: Option<Arc<Route>>,
     /// The client's socket; none for `http_get`, whose sessions outlive their connections.
     pub socket: Option<Arc<Socket>>,
+    /// The client's address, as trusted proxies say it.
+    pub peer: Box<str>,
     /// When it came.
     pub since: SystemTime,
     /// For the admin page.
@@ -156,6 +158,7 @@ impl Session {
         downstream: Option<Arc<Route>>,
         upstream: Option<Arc<Route>>,
         socket: Option<Arc<Socket>>,
+        peer: String,
     ) -> Arc<Self> {
         Arc::new(Self {
             id: uuid::Uuid::new_v4().simple().to_string().into(),
@@ -164,6 +167,7 @@ impl Session {
             downstream,
             upstream,
             socket,
+            peer: peer.into(),
             since: SystemTime::now(),
             stats: Stats::default(),
             waker: AtomicWaker::new(),

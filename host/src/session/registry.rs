@@ -202,7 +202,7 @@ fn view(session: &Session) -> Value {
         "downstream": name(&session.downstream),
         "upstream": name(&session.upstream),
         "endpoint": session.downstream.as_ref().or(session.upstream.as_ref()).map(|r| r.endpoint.name.to_string()),
-        "peer": session.socket.as_ref().map(|s| s.peer().to_string()),
+        "peer": &*session.peer,
         "since_ms": session.since.duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64),
         "state": match session.phase() {
             Phase::Opening => "opening",

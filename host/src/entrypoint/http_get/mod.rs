@@ -20,17 +20,22 @@ use crate::http::{Error, Response, error, request};
 use crate::pipeline::downstream::{Downstream, Resume};
 use crate::routing::Route;
 use crate::session::FLUSH;
+use crate::session::socket::{Peer, Socket};
 use crate::session::{Leave, Phase, Session, signal};
 
 /// Answers one request.
-pub(super) async fn handle(context: Arc<Context>, request: Request<Incoming>) -> Result<Response, Error> {
+pub(super) async fn handle(
+    context: Arc<Context>,
+    socket: &Socket,
+    request: Request<Incoming>,
+) -> Result<Response, Error> {
     let path = request.uri().path();
     let (before, operation) = path.rsplit_once('/').unwrap_or(("", path));
     let before = if before.is_empty() { "/".to_owned() } else { before.to_owned() };
     match operation {
         "subscribe" => {
             wants_method(&request, &Method::POST)?;
-            subscribe(context, &before, request).await
+            subscribe(context, socket.peer(), &before, request).await
         }
         "poll" => {
             wants_method(&request, &Method::GET)?;
@@ -53,7 +58,12 @@ pub(super) async fn handle(context: Arc<Context>, request: Request<Incoming>) ->
     }
 }
 
-async fn subscribe(context: Arc<Context>, path: &str, request: Request<Incoming>) -> Result<Response, Error> {
+async fn subscribe(
+    context: Arc<Context>,
+    peer: Peer,
+    path: &str,
+    request: Request<Incoming>,
+) -> Result<Response, Error> {
     let (headers, uri) = (request.headers(), request.uri());
     let route = context.route(Direction::Downstream, path, headers, uri).ok_or_else(|| context.no_route(path))?;
     let by_client = chosen(uri, "ack", "client")?;
@@ -61,7 +71,8 @@ async fn subscribe(context: Arc<Context>, path: &str, request: Request<Incoming>
     check_receipt(&route, can, "subscribe with ?ack=client and answer by POST /ack")?;
     let named = request::client_id(&context.config, headers, uri)?;
     let resume = resume_of(headers, uri)?;
-    let session = new_session(&context, named.as_ref(), Some(route.clone()), None, None);
+    let peer = request::peer_address(&context.config, peer, headers);
+    let session = new_session(&context, named.as_ref(), Some(route.clone()), None, None, peer);
     let entered = context.enter(session.clone())?;
     let source = context.subscribe(&session, &route, resume, named.is_some()).await?;
     let kind = if by_client { Resume::Acknowledged } else { Resume::Given };

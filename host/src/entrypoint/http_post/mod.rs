@@ -14,14 +14,9 @@ use crate::event::{Event, EventId, Origin, Properties, now_ms};
 use crate::http::{Error, Response, error, request, upload};
 use crate::pipeline::upstream;
 use crate::routing::Route;
-use crate::session::socket::Socket;
 
 /// Answers one request.
-pub(super) async fn handle(
-    context: Arc<Context>,
-    socket: Arc<Socket>,
-    request: Request<Incoming>,
-) -> Result<Response, Error> {
+pub(super) async fn handle(context: Arc<Context>, request: Request<Incoming>) -> Result<Response, Error> {
     wants_method(&request, &Method::POST)?;
     if context.sessions.draining() {
         return Err(Error::draining("the engine is stopping: send it again, to another one"));
@@ -43,11 +38,11 @@ pub(super) async fn handle(
         .then(|| Box::new(Properties { content_type, traceparent, ..Properties::default() }));
     let mut headers = request::forwarded(&context.config, &head.headers);
     headers.push(upstream::id_header(&id));
-    let peer = client.unwrap_or_else(|| request::peer_address(&context.config, socket.peer(), &head.headers).into());
+    let client = client.unwrap_or_else(|| uuid::Uuid::new_v4().to_string().into());
     let event = Event {
         id: id.clone(),
         source: context.name.clone(),
-        client_id: Some(peer),
+        client_id: Some(client),
         payload: Some(payload),
         key: None,
         headers,

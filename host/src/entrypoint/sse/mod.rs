@@ -37,7 +37,8 @@ pub(super) async fn handle(
     check_receipt(&route, can, "connect with ?ack=client and answer by POST /ack")?;
     let named = request::client_id(&context.config, headers, uri)?;
     let resume = resume_of(headers, uri)?;
-    let session = new_session(&context, named.as_ref(), Some(route.clone()), None, Some(socket));
+    let peer = request::peer_address(&context.config, socket.peer(), headers);
+    let session = new_session(&context, named.as_ref(), Some(route.clone()), None, Some(socket), peer);
     let entered = match context.enter(session.clone()) {
         Ok(entered) => entered,
         Err(error) => return Ok(refusal(&error)),

@@ -54,7 +54,8 @@ pub(super) async fn handle(
     if let Some(route) = &up {
         context.check_upstream(route)?;
     }
-    let session = new_session(&context, named.as_ref(), down.clone(), up.clone(), Some(socket));
+    let peer = request::peer_address(&context.config, socket.peer(), headers);
+    let session = new_session(&context, named.as_ref(), down.clone(), up.clone(), Some(socket), peer);
     let entered = context.enter(session.clone())?;
     let downstream = match &down {
         None => None,
