@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::draft::{Draft, Settings, route_name};
 use super::file;
 use super::file_endpoint;
+use super::file_parts;
 use super::file_route;
 use super::types::{
     Admin, Config, Endpoint, EndpointKind, Entrypoint, Kafka, KeyFrom, Match, Memory, Opaque, PacketLog, Route, Sasl,
@@ -58,7 +59,7 @@ fn bind(text: Option<&str>) -> Option<String> {
     super::address(text?).map(|ip| if ip.is_ipv6() { format!("[{ip}]") } else { ip.to_string() })
 }
 
-fn packet_log(one: &file::PacketLog) -> PacketLog {
+fn packet_log(one: &file_parts::PacketLog) -> PacketLog {
     PacketLog { enabled: one.enabled, sample: one.sample }
 }
 
@@ -99,7 +100,7 @@ fn entrypoint(one: &file::Entrypoint) -> Option<Entrypoint> {
     })
 }
 
-fn uses(list: &[file::Use]) -> Vec<Value> {
+fn uses(list: &[file_parts::Use]) -> Vec<Value> {
     list.iter().map(|one| one.0.clone()).collect()
 }
 

@@ -1,25 +1,21 @@
 //! The configuration file as it is written: the types that config/schema.json is generated from and that serde fills.
 //! `build` turns them into the engine's types; routes are in `file_route`, what a
-//! broker's `config` holds is in `file_endpoint`.
+//! broker's `config` holds is in `file_endpoint`, what several of these use in `file_parts`.
 //!
 //! Every field has a default, so that an element with a fault still types and its other faults are found too; what is
 //! required, the schema requires (`required` below). Doc comments are the schema's descriptions: they name the unit.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::time::Duration;
 
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::file_parts::{Hidden, PacketLog, Use, secs};
 use super::file_route::Route;
 use super::units::{Size, Time, sizes, times, times_or_off};
-use super::words::{EndpointType, EntrypointKind, Frames, OnError};
-
-pub(super) fn secs(value: u64) -> Time {
-    Time(Some(Duration::from_secs(value)))
-}
+use super::words::{EndpointType, EntrypointKind, Frames};
 
 /// Configuration of the Mediation Engine.
 #[derive(Debug, Deserialize, Serialize, JsonSchema)]
@@ -85,35 +81,6 @@ impl Default for Admin {
     }
 }
 
-/// Text that is a secret.
-#[derive(Deserialize, Serialize, JsonSchema, Clone, Default)]
-#[serde(transparent)]
-#[schemars(inline)]
-pub(super) struct Hidden(pub(super) String);
-
-impl std::fmt::Debug for Hidden {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("***")
-    }
-}
-
-/// The packet log.
-#[derive(Debug, Deserialize, Serialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub(super) struct PacketLog {
-    /// Whether packets are logged.
-    pub(super) enabled: bool,
-    /// One event in this many.
-    #[schemars(range(min = 1, max = 1_000_000))]
-    pub(super) sample: u32,
-}
-
-impl Default for PacketLog {
-    fn default() -> Self {
-        Self { enabled: true, sample: 1 }
-    }
-}
-
 /// Settings of a plugin (a later version).
 #[derive(Deserialize, Serialize, JsonSchema, Default)]
 #[serde(default)]
@@ -129,31 +96,6 @@ pub(super) struct Plugin {
 impl std::fmt::Debug for Plugin {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_tuple("Plugin").field(&self.name).finish()
-    }
-}
-
-/// A plugin in a chain (a later version): its name, or a map with its name.
-#[derive(Debug, Deserialize, Serialize)]
-#[serde(transparent)]
-pub(super) struct Use(pub(super) Value);
-
-impl JsonSchema for Use {
-    fn inline_schema() -> bool {
-        true
-    }
-
-    fn schema_name() -> std::borrow::Cow<'static, str> {
-        "Use".into()
-    }
-
-    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        json_schema!({
-            "type": ["string", "object"],
-            "minLength": 1,
-            "properties": { "name": { "type": "string", "minLength": 1 }, "on_error": generator.subschema_for::<OnError>() },
-            "required": ["name"],
-            "additionalProperties": false,
-        })
     }
 }
 

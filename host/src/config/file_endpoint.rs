@@ -8,7 +8,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::file::Hidden;
+use super::file_parts::Hidden;
 use super::units::{Size, Time, sizes, times_or_off};
 use super::words::{EndpointType, Start};
 

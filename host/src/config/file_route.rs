@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::file::{PacketLog, Use, secs};
+use super::file_parts::{PacketLog, Use, secs};
 use super::units::{Size, Time, sizes, times, times_or_off};
 use super::words::{Direction, Guarantee, OnBrokerLoss, Receipt, Sharing};
 

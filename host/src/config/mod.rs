@@ -16,6 +16,7 @@ mod env;
 mod faults;
 mod file;
 mod file_endpoint;
+mod file_parts;
 mod file_route;
 mod find;
 mod problem;

@@ -11,8 +11,9 @@ use crate::config::Secret;
 use crate::endpoint::State;
 use crate::http::listener::{Handler, Observer};
 use crate::http::{Body, Response};
-use crate::observe::admin::{self, Request, View};
+use crate::observe::admin::{self, Request};
 use crate::observe::metrics::{ListenerMetrics, Metrics};
+use crate::observe::view::View;
 use crate::routing::{EndpointHandle, Table};
 use crate::session::registry::Sessions;
 

@@ -8,19 +8,8 @@ use serde_json::{Value, json};
 
 use super::metrics::{self, Metrics};
 use super::page;
+use super::view::View;
 use crate::config::Secret;
-
-/// What the engine shows.
-pub trait View: Send + Sync {
-    /// `{"status":"ok","sessions":n}`
-    fn healthz(&self) -> Value;
-    /// Whether the engine takes sessions, and `{"status":"ready","endpoints":{}}`.
-    fn readyz(&self) -> (bool, Value);
-    /// All sessions.
-    fn sessions(&self) -> Value;
-    /// All routes.
-    fn routes(&self) -> Value;
-}
 
 /// What is asked.
 #[derive(Debug, Clone, Copy)]

@@ -14,3 +14,4 @@ pub mod log;
 pub mod metrics;
 pub mod packet;
 mod page;
+pub mod view;
