@@ -33,6 +33,28 @@ suite() {
     cargo test -q -p mediation-tests --test suite -- --test-threads 4 ${filter:+"$filter"}
 }
 
+# The Kafka endpoint's own tests, on a real Kafka of theirs.
+live() {
+  local data port=0 broker
+  data=$(mktemp -d)
+  port=$(python3 -c 'import random,socket
+while True:
+  base=random.randrange(20000,30000,10)
+  try:
+    [socket.create_server(("127.0.0.1",p)).close() for p in range(base,base+6)]; print(base); break
+  except OSError: pass')
+  setpriv --pdeathsig KILL tests/brokers/kafka.sh start "$port" "$data" >"$data.log" 2>&1 &
+  broker=$!
+  tests/brokers/ready.sh "$port" 60 "$broker" || { cat "$data.log"; return 1; }
+  MEDIATION_TEST_KAFKA=127.0.0.1:$port MEDIATION_TEST_KAFKA_PID=$broker \
+    cargo test -q -p mediation-engine --lib -- kafka::live_tests --test-threads 2
+  local rc=$?
+  kill -9 "$broker" 2>/dev/null
+  wait "$broker" 2>/dev/null || true
+  rm -rf "$data" "$data.log"
+  return $rc
+}
+
 # Shows that `make bench` works; its figures mean nothing.
 bench() {
   MEDIATION_ENGINE="$CARGO_TARGET_DIR/debug/mediation-engine" cargo run -q -p mediation-bench -- --smoke
@@ -46,6 +68,7 @@ all | soak)
   step "licenses, bans, sources" "$MEDIATION_CACHE/tools/bin/cargo-deny" --log-level warn check licenses bans sources
   [ "$mode" = all ] || export PROPTEST_CASES=${PROPTEST_CASES:-100000}
   step "unit and property tests" cargo test -q --workspace --exclude mediation-tests
+  [ -n "$filter" ] || step "the Kafka endpoint on a real Kafka" live
   step "build the engine" cargo build -q -p mediation-engine
   step "conformance and end-to-end tests" suite
   [ -n "$filter" ] || step "the benchmark works" bench

@@ -68,7 +68,8 @@ pub trait Subscription: Send {
         out: &mut Vec<Delivery>,
     ) -> Poll<Result<Pulled, Lost>>;
 
-    /// The lanes (partitions) so far; grows when a partition appears, never shrinks. `Delivery::lane` indexes it.
+    /// The lanes (partitions) so far; grows when a partition appears, or when its log was made anew (then a later lane of
+    /// the same partition stands for it), never shrinks. `Delivery::lane` indexes it.
     fn lanes(&self) -> &[Lane];
 
     /// Everything of `lane` before `position` is settled; never goes back. Durable positions are committed from here,

@@ -58,15 +58,15 @@ pub struct ResumeToken {
 impl ResumeToken {
     /// As text; None above [`MAX_POSITIONS`].
     #[must_use]
-    pub fn encode(scope: Scope, positions: impl ExactSizeIterator<Item = Position>) -> Option<String> {
-        if positions.len() > MAX_POSITIONS {
-            return None;
-        }
-        let mut raw = Vec::with_capacity(24 + positions.len() * 6);
+    pub fn encode(scope: Scope, positions: impl Iterator<Item = Position>) -> Option<String> {
+        let mut raw = Vec::with_capacity(64);
         put(&mut raw, VERSION);
         raw.extend_from_slice(&scope.hash.to_le_bytes());
         put(&mut raw, scope.epoch);
-        for position in positions {
+        for (count, position) in positions.enumerate() {
+            if count == MAX_POSITIONS {
+                return None;
+            }
             put(&mut raw, u64::from(position.topic));
             put(&mut raw, u64::from(position.partition.unsigned_abs()));
             put(&mut raw, position.offset.max(0).unsigned_abs());

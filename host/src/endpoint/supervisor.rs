@@ -19,6 +19,8 @@ const CHECK_EVERY: Duration = Duration::from_secs(10);
 const CHECK_AT_MOST_EVERY: Duration = Duration::from_millis(500);
 const BACKOFF_FIRST: Duration = Duration::from_millis(200);
 const BACKOFF_MOST: Duration = Duration::from_secs(5);
+/// A broker that was up is away only once it failed two checks, this far apart.
+const SECOND_OPINION: Duration = Duration::from_millis(300);
 /// Checks end by themselves; one that does not counts as failed.
 const CHECK_LIMIT: Duration = Duration::from_secs(15);
 
@@ -117,10 +119,12 @@ pub async fn supervise(
 async fn watch_over(endpoint: Arc<dyn Endpoint>, status: &Status, on_change: Arc<dyn Fn(State) + Send + Sync>) {
     let mut backoff = BACKOFF_FIRST;
     loop {
-        let result = match timeout(CHECK_LIMIT, endpoint.check()).await {
-            Ok(result) => result,
-            Err(_) => Err(format!("no answer within {} s", CHECK_LIMIT.as_secs())),
-        };
+        let mut result = check(&*endpoint).await;
+        if result.is_err() && status.state() == State::Up {
+            // One broker of several that hangs may be the one that was asked: the client asks another the second time.
+            sleep(SECOND_OPINION).await;
+            result = check(&*endpoint).await;
+        }
         if let Some(state) = status.set(&result) {
             match &result {
                 Ok(()) => tracing::info!(endpoint = %status.name, "the broker is up"),
@@ -139,6 +143,13 @@ async fn watch_over(endpoint: Arc<dyn Endpoint>, status: &Status, on_change: Arc
             sleep(jittered(backoff)).await;
             backoff = (backoff * 2).min(BACKOFF_MOST);
         }
+    }
+}
+
+async fn check(endpoint: &dyn Endpoint) -> Result<(), String> {
+    match timeout(CHECK_LIMIT, endpoint.check()).await {
+        Ok(result) => result,
+        Err(_) => Err(format!("no answer within {} s", CHECK_LIMIT.as_secs())),
     }
 }
 
@@ -229,6 +240,8 @@ mod tests {
         f.broker.down.store(true, Ordering::SeqCst);
         f.status.suspect();
         sleep(Duration::from_millis(1)).await;
+        assert_eq!(f.status.state(), State::Up, "a second opinion is asked");
+        sleep(SECOND_OPINION).await;
         assert_eq!(f.status.state(), State::Down);
         assert_eq!(f.status.error().as_deref(), Some("pulled the plug"));
         sleep(Duration::from_secs(60)).await;

@@ -24,7 +24,7 @@ pub(super) fn from_metadata(
             "traceparent" => properties.traceparent = Some(value),
             "key" => key = Some(value.into()),
             _ => match name.strip_prefix("header.") {
-                Some(header) if !header.is_empty() => {
+                Some(header) if !header.is_empty() && !header.starts_with("mediation.") => {
                     headers.push(Header { name: header.into(), value: Some(value.into()) });
                 }
                 _ => {

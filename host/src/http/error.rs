@@ -110,8 +110,9 @@ impl Error {
 
 /// An answer in JSON.
 #[must_use]
-pub fn json(status: StatusCode, body: &serde_json::Value) -> Response {
-    let mut response = Response::new(Body::whole(body.to_string()));
+pub fn json(status: StatusCode, body: &impl serde::Serialize) -> Response {
+    // Text keys and values only: it cannot fail.
+    let mut response = Response::new(Body::whole(serde_json::to_vec(body).unwrap_or_default()));
     *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response

@@ -78,6 +78,8 @@ struct LaneState {
     partition: i32,
     start: i64,
     given: i64,
+    /// Its log was made anew: a later lane stands for the partition.
+    over: bool,
 }
 
 /// See the module's documentation.
@@ -324,7 +326,7 @@ impl Downstream {
 
     fn show_places(&mut self) {
         self.marked = false;
-        self.session.set_places(self.lanes.iter().enumerate().map(|(at, lane)| Place {
+        self.session.set_places(self.lanes.iter().enumerate().filter(|(_, lane)| !lane.over).map(|(at, lane)| Place {
             topic: lane.topic,
             partition: lane.partition,
             given: lane.given,
@@ -335,7 +337,10 @@ impl Downstream {
     fn meet_lanes(&mut self) {
         for lane in self.source.lanes().iter().skip(self.lanes.len()) {
             let &crate::endpoint::Lane { topic, partition, start } = lane;
-            self.lanes.push(LaneState { topic, partition, start, given: start });
+            for older in self.lanes.iter_mut().filter(|lane| lane.topic == topic && lane.partition == partition) {
+                older.over = true;
+            }
+            self.lanes.push(LaneState { topic, partition, start, given: start, over: false });
         }
     }
 
@@ -351,7 +356,8 @@ impl Downstream {
     #[must_use]
     pub fn resume_token(&self) -> Option<String> {
         let scope = self.source.scope()?;
-        let positions = self.lanes.iter().enumerate().map(|(at, lane)| Position {
+        let now = self.lanes.iter().enumerate().filter(|(_, lane)| !lane.over);
+        let positions = now.map(|(at, lane)| Position {
             topic: lane.topic,
             partition: lane.partition,
             offset: match self.resume {

@@ -27,8 +27,8 @@ pub fn confirms(guarantee: Guarantee) -> bool {
 
 /// The header that makes an event recognisable when its client sends it again.
 #[must_use]
-pub fn id_header(id: &EventId) -> Header {
-    Header { name: ID_HEADER.into(), value: Some(Bytes::from(id.to_string())) }
+pub fn id_header(id: impl Into<Bytes>) -> Header {
+    Header { name: ID_HEADER.into(), value: Some(id.into()) }
 }
 
 /// Submits one event: the outer future is room, the inner one the confirm.

@@ -200,16 +200,28 @@ fn verify(lookup: &Lookup, topics: &[Arc<str>]) -> Done {
     }
 }
 
-fn edges(lookup: &Lookup, topics: &[Arc<str>], lanes: Vec<(usize, i32, i64)>) -> Done {
-    let named = named(topics, lanes.iter().map(|(topic, partition, _)| (*topic, *partition)));
+fn edges(lookup: &Lookup, topics: &[Arc<str>], lanes: Vec<(usize, usize, i32, i64)>) -> Done {
+    // A partition that is gone would fail the question about all others.
+    for (_, topic, partition, _) in &lanes {
+        let Some(name) = topics.get(*topic) else { continue };
+        match lookup.partitions(name, LIMIT) {
+            Ok(count) if *partition >= count => {
+                let error = SubscribeError::Refused(format!("topic {name:?} was made anew with fewer partitions"));
+                return Done::Failed(error, Todo::default());
+            }
+            Ok(_) => {}
+            Err(error) => return Done::Failed(error, Todo { edges: true, ..Todo::default() }),
+        }
+    }
+    let named = named(topics, lanes.iter().map(|(_, topic, partition, _)| (*topic, *partition)));
     let found = lookup
         .edges(&named, Edge::Start, LIMIT)
         .and_then(|starts| Ok((starts, lookup.edges(&named, Edge::End, LIMIT)?)));
     match found {
         Ok((starts, ends)) => {
-            let reach = lanes.into_iter().zip(starts.into_iter().zip(ends)).enumerate();
+            let reach = lanes.into_iter().zip(starts.into_iter().zip(ends));
             Done::Found(Found::Edges(
-                reach.map(|(lane, ((_, _, next), (start, end)))| Reach { lane, next, start, end }).collect(),
+                reach.map(|((lane, _, _, next), (start, end))| Reach { lane, next, start, end }).collect(),
             ))
         }
         Err(error) => Done::Failed(error, Todo { edges: true, ..Todo::default() }),

@@ -13,6 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, interval, sleep_until, timeout};
 
 use super::admin::GroupOffset;
+use super::context::is_connection;
 use super::groups::Groups;
 use super::ledger::{Ledger, Next};
 use crate::endpoint::supervisor::{Status, jittered};
@@ -180,6 +181,7 @@ impl Task {
     }
 
     fn settle(&mut self, ledger: &Arc<Ledger>, covers: u64, result: Result<(), Code>) {
+        self.groups.judge(result.as_ref().err());
         let result = result.map_err(|code| {
             let for_good =
                 matches!(code, Code::GroupAuthorizationFailed | Code::TopicAuthorizationFailed | Code::InvalidGroupId);
@@ -187,7 +189,7 @@ impl Task {
             tracing::debug!(target: "kafka", endpoint = %self.status.name(), "{text}");
             if for_good || code == Code::UnknownMemberId {
                 tracing::warn!(target: "kafka", endpoint = %self.status.name(), "{text}");
-            } else {
+            } else if is_connection(code) {
                 self.status.suspect();
             }
             (text, for_good)
@@ -202,7 +204,8 @@ impl Task {
                 let wait = Duration::from_millis(200 << failures.min(5)).min(Duration::from_secs(5));
                 // Each try lasts at most its request and its wait, so this many are `GIVE_UP` at least.
                 let most = u32::try_from(GIVE_UP.as_secs() / 5).unwrap_or(u32::MAX);
-                if ledger.is_gone() && failures > most {
+                let refused = ledger.is_refused();
+                if ledger.is_gone() && (failures > most || refused) {
                     tracing::warn!(target: "kafka", endpoint = %self.status.name(), group = %ledger.group,
                         "gave up the last commit of a session that left: its last events will be given again");
                     self.forget(ledger);

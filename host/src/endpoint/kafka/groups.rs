@@ -3,6 +3,7 @@
 //! `open` reads, `committer` writes.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -16,11 +17,17 @@ use super::admin::{Admin, Answer, GroupOffset};
 use super::context::Context;
 use super::pool::Pool;
 use super::settings::{Settings, refused};
+use crate::endpoint::State;
 use crate::endpoint::supervisor::Status;
 
 /// A client with a request older than this is given up: far below the limit of the requests (see `admin`), far above
 /// what a broker that is there takes.
-const HANGS: Duration = Duration::from_secs(60);
+const HANGS: Duration = Duration::from_secs(5);
+/// The same while the broker is away, and every request hangs.
+const HANGS_AWAY: Duration = Duration::from_secs(60);
+/// librdkafka keeps where it believes a coordinator to be, and asks no one else when that one says that it is not: after
+/// so many such answers in a row its client is replaced, which forgets.
+const ASTRAY: u32 = 3;
 /// How soon a coordinator that is not there yet is asked again.
 const AGAIN: Duration = Duration::from_millis(200);
 /// Reads that are out at once; more wait for their turn, or their deadline.
@@ -33,13 +40,14 @@ pub(super) struct Groups {
     closing: Arc<Pool>,
     admin: ArcSwap<Admin>,
     reads: Arc<Semaphore>,
+    astray: AtomicU32,
 }
 
 impl Groups {
     pub(super) fn new(settings: Arc<Settings>, status: Arc<Status>, closing: Arc<Pool>) -> Result<Self, String> {
         let admin = create(&settings, &status, &closing)?;
         let reads = Arc::new(Semaphore::new(MOST_READS));
-        Ok(Self { settings, status, closing, admin: ArcSwap::from_pointee(admin), reads })
+        Ok(Self { settings, status, closing, admin: ArcSwap::from_pointee(admin), reads, astray: AtomicU32::new(0) })
     }
 
     /// Writes positions of a group. No answer (the receiver fails) when the client was given up.
@@ -75,21 +83,39 @@ impl Groups {
             give.send(answer).ok();
         });
         match timeout_at(deadline, &mut take).await {
-            Ok(Ok(Ok(answer))) => answer,
+            Ok(Ok(Ok(answer))) => {
+                self.judge(answer.as_ref().err());
+                answer
+            }
             _ => late,
+        }
+    }
+
+    /// Looks at what became of a request: see `ASTRAY`.
+    pub(super) fn judge(&self, error: Option<&Code>) {
+        if error != Some(&Code::NotCoordinator) {
+            self.astray.store(0, Ordering::Relaxed);
+        } else if self.astray.fetch_add(1, Ordering::Relaxed) + 1 >= ASTRAY {
+            self.astray.store(0, Ordering::Relaxed);
+            self.replace(&self.admin.load_full(), "a coordinator moved");
         }
     }
 
     /// Replaces the client when its requests hang; called now and then.
     pub(super) fn look_after(&self) {
         let old = self.admin.load_full();
-        if old.oldest().is_none_or(|oldest| oldest < HANGS) {
+        let patience = if self.status.state() == State::Up { HANGS } else { HANGS_AWAY };
+        if old.oldest().is_none_or(|oldest| oldest < patience) {
             return;
         }
-        tracing::info!(target: "kafka", endpoint = %self.status.name(), "admin requests hang: their client is replaced");
+        self.replace(&old, "admin requests hang");
+    }
+
+    fn replace(&self, old: &Arc<Admin>, why: &str) {
+        tracing::info!(target: "kafka", endpoint = %self.status.name(), why, "the client for group positions is replaced");
         match create(&self.settings, &self.status, &self.closing) {
             Ok(new) => {
-                self.admin.compare_and_swap(&old, Arc::new(new));
+                self.admin.compare_and_swap(old, Arc::new(new));
             }
             Err(error) => tracing::warn!(target: "kafka", "{error}"),
         }

@@ -41,6 +41,13 @@ impl Lanes {
         true
     }
 
+    /// A partition whose log was made anew: from here on it is another lane, with positions of its own.
+    pub(super) fn renew(&mut self, lane: usize, start: i64) -> Option<usize> {
+        let (topic, partition) = self.place(lane)?;
+        *self.index.get_mut(topic)?.get_mut(usize::try_from(partition).ok()?)? = None;
+        self.add(topic, partition, start).then(|| self.all.len() - 1)
+    }
+
     pub(super) fn all(&self) -> &[Lane] {
         &self.all
     }
@@ -70,10 +77,12 @@ impl Lanes {
         all.filter(|(topic, partition)| self.find(*topic, *partition).is_none()).collect()
     }
 
-    /// Topic, partition and next position of all lanes.
-    pub(super) fn positions(&self) -> Vec<(usize, i32, i64)> {
-        let lanes = self.all.iter().zip(&self.next);
-        lanes.map(|(lane, next)| (usize::from(lane.topic), lane.partition, *next)).collect()
+    /// Lane, topic, partition and next position of all lanes that are read.
+    pub(super) fn positions(&self) -> Vec<(usize, usize, i32, i64)> {
+        let lanes = self.all.iter().zip(&self.next).enumerate();
+        // Without those that were renewed.
+        let lanes = lanes.filter(|(at, (lane, _))| self.find(usize::from(lane.topic), lane.partition) == Some(*at));
+        lanes.map(|(at, (lane, next))| (at, usize::from(lane.topic), lane.partition, *next)).collect()
     }
 
     /// Where to read on after a consumer stopped somewhere it does not say: lanes whose next position is not in the log
@@ -121,5 +130,15 @@ mod tests {
         lanes.pulled(1, 11);
         assert_eq!(lanes.stopped(&[reach(1, 10, 11, 20)]), [], "it went on");
         assert!(lanes.has(1, 10) && !lanes.has(1, 11));
+    }
+
+    #[test]
+    fn a_log_that_was_made_anew_is_another_lane() {
+        let mut lanes = Lanes::default();
+        lanes.add(0, 0, 10);
+        lanes.add(0, 1, 7);
+        assert_eq!(lanes.renew(0, 0), Some(2));
+        assert_eq!((lanes.find(0, 0), lanes.has(2, 3), lanes.has(0, 3)), (Some(2), false, true));
+        assert_eq!(lanes.positions(), [(1, 0, 1, 7), (2, 0, 0, 0)]);
     }
 }

@@ -24,6 +24,8 @@ struct State {
     in_flight: bool,
     urgent: bool,
     gone: bool,
+    /// A newer session has the group: its positions count.
+    superseded: bool,
     failures: u32,
     /// Commits of this group will not work: what the broker says.
     refused: Option<String>,
@@ -38,6 +40,8 @@ struct Mark {
     settled: i64,
     /// What was committed before this session began: never gone below.
     floor: i64,
+    /// Its partition's log was made anew: a later mark stands for it.
+    over: bool,
 }
 
 /// A commit to be sent.
@@ -71,13 +75,20 @@ impl Ledger {
     /// Adds the next lane: where it starts, and what is committed already. Its start is to be committed too.
     pub(super) fn add(&self, topic: &Arc<str>, partition: i32, start: i64, floor: Option<i64>) {
         let mut state = self.state();
-        state.marks.push(Mark { topic: Arc::clone(topic), partition, settled: start, floor: floor.unwrap_or(start) });
+        for older in state.marks.iter_mut().filter(|mark| mark.partition == partition && mark.topic == *topic) {
+            older.over = true;
+        }
+        let floor = floor.unwrap_or(start);
+        state.marks.push(Mark { topic: Arc::clone(topic), partition, settled: start, floor, over: false });
         state.settled += 1;
     }
 
     /// Whether the committer has to be told: it is not, while it knows already.
     pub(super) fn settle(&self, lane: usize, position: i64) -> bool {
         let mut state = self.state();
+        if state.superseded {
+            return false;
+        }
         match state.marks.get_mut(lane) {
             Some(mark) if position > mark.settled => mark.settled = position,
             _ => return false,
@@ -109,12 +120,11 @@ impl Ledger {
         self.state().gone = true;
     }
 
-    /// If the session has left, it has nothing to commit any more. Whether it has.
+    /// A newer session has the group: this one commits nothing any more, whatever it still settles. Whether it has left.
     pub(super) fn supersede(&self) -> bool {
         let mut state = self.state();
-        if state.gone {
-            state.committed = state.settled;
-        }
+        state.superseded = true;
+        state.committed = state.settled;
         state.gone
     }
 
@@ -126,7 +136,8 @@ impl Ledger {
 
     /// Makes the next commit due although nothing was settled.
     pub(super) fn touch(&self) {
-        self.state().settled += 1;
+        let mut state = self.state();
+        state.settled += u64::from(!state.superseded);
     }
 
     /// What to commit now; None when there is nothing or a commit is out.
@@ -179,6 +190,11 @@ impl Ledger {
         state.gone && state.settled == state.committed
     }
 
+    /// Whether the broker will not take its commits.
+    pub(super) fn is_refused(&self) -> bool {
+        self.state().refused.is_some()
+    }
+
     pub(super) fn is_gone(&self) -> bool {
         self.state().gone
     }
@@ -200,7 +216,7 @@ impl State {
             partition: mark.partition,
             offset: mark.settled.max(mark.floor),
         };
-        self.marks.iter().map(of).collect()
+        self.marks.iter().filter(|mark| !mark.over).map(of).collect()
     }
 }
 

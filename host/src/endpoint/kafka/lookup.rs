@@ -123,6 +123,17 @@ impl Lookup {
     }
 }
 
+/// Whether asking again in a moment may help: a topic that was just made, a leader that moves.
+fn passes(error: &SubscribeError) -> bool {
+    match error {
+        SubscribeError::AddressNotFound(_) => true,
+        SubscribeError::Unavailable(text) => {
+            [Code::NotLeaderForPartition, Code::LeaderNotAvailable].iter().any(|code| text.ends_with(&code.to_string()))
+        }
+        _ => false,
+    }
+}
+
 fn again_while_absent<T>(
     limit: Duration,
     mut ask: impl FnMut(Duration) -> Result<T, SubscribeError>,
@@ -130,7 +141,7 @@ fn again_while_absent<T>(
     let deadline = Instant::now() + limit;
     for _ in 1..ABSENT_AGAIN {
         match ask(deadline.saturating_duration_since(Instant::now())) {
-            Err(SubscribeError::AddressNotFound(_)) => thread::sleep(ABSENT_PAUSE),
+            Err(error) if passes(&error) => thread::sleep(ABSENT_PAUSE),
             other => return other,
         }
     }

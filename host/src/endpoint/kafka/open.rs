@@ -84,7 +84,9 @@ async fn open_by(
         None => HashMap::new(),
     };
     // What the endpoint sees from here on is compared with the partitions that are looked up now.
-    let partitions = kafka.partitions.subscribe();
+    let mut partitions = kafka.partitions.subscribe();
+    // Also with what it knows already: a broker may answer the look-up with older metadata.
+    partitions.mark_changed();
     let job = {
         let resume = request.resume.clone();
         let (committed, start) = (committed.clone(), kafka.start);

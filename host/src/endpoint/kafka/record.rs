@@ -8,7 +8,7 @@ use rdkafka::Message as _;
 use rdkafka::message::{BorrowedHeaders, BorrowedMessage, Header as KafkaHeader, Headers as _, OwnedHeaders};
 
 use crate::config::KeyFrom;
-use crate::event::{Event, EventId, Header, ID_HEADER, NAMED, Origin, Properties, header_of};
+use crate::event::{Event, EventId, Header, NAMED, Origin, Properties, header_of};
 
 /// The key to publish with: the event's own, else what the configuration says.
 pub(super) fn key(event: &Event, from: Option<&KeyFrom>) -> Option<Bytes> {
@@ -22,12 +22,13 @@ pub(super) fn key(event: &Event, from: Option<&KeyFrom>) -> Option<Bytes> {
     }
 }
 
-/// The event's headers as they are, the named properties where no header of that name is there, and the event's id.
+/// The event's headers as they are (its id among them, where a client sent it), and the named properties where no header
+/// of that name is there.
 pub(super) fn headers(event: &Event) -> OwnedHeaders {
-    let mut out = OwnedHeaders::new_with_capacity(event.headers.len() + 2);
+    let mut out = OwnedHeaders::new_with_capacity(event.headers.len() + 1);
     for header in &event.headers {
-        // A name with NUL cannot be said to librdkafka; the id is ours to give.
-        if !header.name.eq_ignore_ascii_case(ID_HEADER) && !header.name.contains('\0') {
+        // A name with NUL cannot be said to librdkafka.
+        if !header.name.contains('\0') {
             out = out.insert(KafkaHeader { key: &header.name, value: header.value.as_deref() });
         }
     }
@@ -41,7 +42,7 @@ pub(super) fn headers(event: &Event) -> OwnedHeaders {
             }
         }
     }
-    out.insert(KafkaHeader { key: ID_HEADER, value: Some(event.id.to_string().as_bytes()) })
+    out
 }
 
 fn property<'a>(properties: &'a Properties, name: &str) -> Option<&'a str> {
@@ -97,22 +98,14 @@ mod tests {
     }
 
     #[test]
-    fn headers_repeat_are_binary_and_null_and_the_id_is_ours() {
+    fn headers_go_as_they_are_repeated_binary_and_null() {
         let mut event = sample(b"x");
-        for (name, value) in
-            [("a", Some(&b"1"[..])), ("a", Some(&[0xff, 0][..])), ("n", None), (ID_HEADER, Some(b"old"))]
-        {
+        for (name, value) in [("a", Some(&b"1"[..])), ("a", Some(&[0xff, 0][..])), ("n", None)] {
             event.headers.push(Header { name: name.into(), value: value.map(Bytes::copy_from_slice) });
         }
-        let id = event.id.to_string().into_bytes();
         assert_eq!(
             pairs(&headers(&event)),
-            [
-                ("a".to_owned(), Some(b"1".to_vec())),
-                ("a".to_owned(), Some(vec![0xff, 0])),
-                ("n".to_owned(), None),
-                (ID_HEADER.to_owned(), Some(id)),
-            ]
+            [("a".to_owned(), Some(b"1".to_vec())), ("a".to_owned(), Some(vec![0xff, 0])), ("n".to_owned(), None),]
         );
     }
 
@@ -126,7 +119,7 @@ mod tests {
             ..Properties::default()
         }));
         let names: Vec<_> = pairs(&headers(&event)).into_iter().map(|(name, _)| name).collect();
-        assert_eq!(names, ["Content-Type", "correlation-id", ID_HEADER]);
+        assert_eq!(names, ["Content-Type", "correlation-id"]);
     }
 
     #[test]

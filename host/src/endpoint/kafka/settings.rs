@@ -70,6 +70,8 @@ impl Settings {
         consumer
             .set("fetch.message.max.bytes", "1048576")
             .set("queued.max.messages.kbytes", "4096")
+            // One answer for many partitions must not pass the queue's bound many times over.
+            .set("fetch.max.bytes", "4194304")
             // Bytes are the bound; this many small events keep librdkafka's own memory for each within the same order.
             .set("queued.min.messages", "10000")
             // With the queue full librdkafka looks for room no sooner: queue / back-off caps the rate, and stalled
@@ -82,11 +84,15 @@ impl Settings {
             .set("topic.metadata.propagation.max.ms", "5000");
 
         let mut shared = common;
-        shared.set("socket.timeout.ms", "10000").set("session.timeout.ms", "3000").set("heartbeat.interval.ms", "1000");
+        // A broker that hangs is left for another one before a check ends.
+        shared.set("socket.timeout.ms", "2500").set("session.timeout.ms", "3000").set("heartbeat.interval.ms", "1000");
 
-        for client in [&mut producer, &mut consumer, &mut shared] {
-            for (key, value) in &config.properties {
-                client.set(key, value);
+        for (key, value) in &config.properties {
+            producer.set(key, value);
+            // Read by consumers too, as the least that one answer may hold.
+            if key != "message.max.bytes" {
+                consumer.set(key, value);
+                shared.set(key, value);
             }
         }
         let millis = publish_timeout.as_millis().clamp(1000, 2_147_483_647);

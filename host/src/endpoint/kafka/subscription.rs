@@ -199,7 +199,16 @@ impl KafkaSubscription {
                         {
                             places.push((Arc::clone(name), partition, start));
                             if outside {
-                                self.lanes.pulled(lane, start);
+                                if self.lanes.has(lane, start) {
+                                    // Back: not retention, but a topic of that name that was made anew.
+                                    self.lanes.renew(lane, start);
+                                    if let Some(durable) = &self.durable {
+                                        durable.ledger.add(name, partition, start, None);
+                                        durable.committer.look_soon(&durable.ledger);
+                                    }
+                                } else {
+                                    self.lanes.pulled(lane, start);
+                                }
                                 self.gap = true;
                                 tracing::warn!(target: "kafka", endpoint = %self.status.name(), topic = &**name,
                                     partition, start, "events were lost to retention: a session goes on at the log's start");

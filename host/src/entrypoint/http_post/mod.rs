@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use http::{Method, Request, StatusCode};
 use hyper::body::Incoming;
-use serde_json::json;
+use serde::Serialize;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::given::event_id;
@@ -14,6 +14,13 @@ use crate::event::{Event, EventId, Origin, Properties, now_ms};
 use crate::http::{Error, Response, error, request, upload};
 use crate::pipeline::upstream;
 use crate::routing::Route;
+
+/// What a client reads whose event was taken.
+#[derive(Serialize)]
+struct Answer<'a> {
+    status: &'static str,
+    id: &'a str,
+}
 
 /// Answers one request.
 pub(super) async fn handle(context: Arc<Context>, request: Request<Incoming>) -> Result<Response, Error> {
@@ -37,7 +44,8 @@ pub(super) async fn handle(context: Arc<Context>, request: Request<Incoming>) ->
     let properties = (content_type.is_some() || traceparent.is_some())
         .then(|| Box::new(Properties { content_type, traceparent, ..Properties::default() }));
     let mut headers = request::forwarded(&context.config, &head.headers);
-    headers.push(upstream::id_header(&id));
+    let name = id.to_string();
+    headers.push(upstream::id_header(name.clone()));
     let client = client.unwrap_or_else(|| uuid::Uuid::new_v4().to_string().into());
     let event = Event {
         id: id.clone(),
@@ -58,10 +66,10 @@ pub(super) async fn handle(context: Arc<Context>, request: Request<Incoming>) ->
         let published = upstream::publish(route.clone(), event).await;
         drop(slot);
         published.map_err(Error::from)?;
-        return Ok(error::json(StatusCode::OK, &json!({ "status": "published", "id": id.to_string() })));
+        return Ok(error::json(StatusCode::OK, &Answer { status: "published", id: &name }));
     }
     // Answered now, published whatever becomes of the client: the task holds the slot, and the engine waits for it.
-    let answered = error::json(StatusCode::ACCEPTED, &json!({ "status": "accepted", "id": id.to_string() }));
+    let answered = error::json(StatusCode::ACCEPTED, &Answer { status: "accepted", id: &name });
     context.tasks.spawn(async move {
         if let Err(error) = upstream::publish(route.clone(), event).await {
             upstream::lost(&route, &id, &error);

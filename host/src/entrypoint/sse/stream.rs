@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
 use http_body::Frame;
+use mediation_delivery::Backoff;
 use serde_json::json;
 
 use super::encode;
@@ -22,6 +23,9 @@ use crate::pipeline::receipts::Receipts;
 use crate::pipeline::shared::SharedHalf;
 use crate::routing::Route;
 use crate::session::{FLUSH, Leave, Phase, Session, signal};
+
+/// Between two tries of a session to subscribe while its broker says that it is there.
+const RETRY: Backoff = Backoff { first: Duration::from_millis(500), max: Duration::from_secs(30) };
 
 /// What the client chose.
 pub(super) struct Options {
@@ -74,6 +78,9 @@ pub(super) struct SseStream {
     unwritten: Receipts,
     opened: bool,
     broker_lost: bool,
+    /// A subscribe that failed is tried again no sooner than this, and how often it has failed.
+    again: Option<Instant>,
+    failures: u16,
     ended: bool,
     last_write: Instant,
 }
@@ -98,6 +105,8 @@ impl SseStream {
             unwritten: Receipts::default(),
             opened: false,
             broker_lost: false,
+            again: None,
+            failures: 0,
             ended: false,
             last_write: Instant::now(),
         };
@@ -190,7 +199,8 @@ impl SseStream {
     fn poll_opening(&mut self, cx: &mut TaskContext<'_>) -> Option<Vec<u8>> {
         let Source::Waiting(waiting, opening) = &mut self.source else { return None };
         if opening.is_none() {
-            if self.route.endpoint.status.state() != State::Up {
+            let early = self.again.is_some_and(|at| Instant::now() < at);
+            if early || self.route.endpoint.status.state() != State::Up {
                 return None;
             }
             let (context, route) = (self.context.clone(), self.route.clone());
@@ -217,7 +227,12 @@ impl SseStream {
                     &json!({ "code": "live" }).to_string(),
                 );
             }
-            Err(error) if error.passes() => return None,
+            Err(error) if error.passes() => {
+                // The next tick after that tries again.
+                self.again = Some(Instant::now() + RETRY.wait(self.failures, rand::random()));
+                self.failures = self.failures.saturating_add(1);
+                return None;
+            }
             Err(error) => {
                 // Nothing that passes: said, and tried again when the broker changes or the client comes back.
                 let data = json!({ "code": error.code, "message": error.message }).to_string();

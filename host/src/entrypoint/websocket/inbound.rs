@@ -28,7 +28,7 @@ pub(super) fn plain(session: &Session, forwarded: &[Header], payload: Bytes) -> 
     let id = EventId::new();
     let mut headers = Vec::with_capacity(forwarded.len() + 1);
     headers.extend_from_slice(forwarded);
-    headers.push(id_header(&id));
+    headers.push(id_header(id.to_string()));
     Box::new(Event {
         id,
         source: session.entrypoint.clone(),
@@ -68,7 +68,7 @@ pub(super) fn v1(session: &Arc<Session>, forwarded: &[Header], text: &[u8]) -> A
                 if let Some(id) = id {
                     event.id = event_id(&id)?;
                     event.headers.truncate(forwarded.len());
-                    event.headers.push(id_header(&event.id));
+                    event.headers.push(id_header(event.id.to_string()));
                 }
                 let (properties, key) = from_metadata(metadata, &mut event.headers)?;
                 (event.properties, event.key) = (properties, key);

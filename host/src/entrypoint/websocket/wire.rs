@@ -7,7 +7,7 @@ use std::cell::RefCell;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_tungstenite::tungstenite::protocol::frame::FrameHeader;
@@ -83,10 +83,19 @@ impl Wire {
     /// Hands the buffer to the kernel; Ready when it took all.
     pub(super) fn poll_out(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while let Some(rest) = self.out.get(self.sent..).filter(|rest| !rest.is_empty()) {
-            match ready!(self.socket.poll_write(cx, &[IoSlice::new(rest)])) {
-                Ok(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                Ok(sent) => self.sent += sent,
-                Err(error) => return Poll::Ready(Err(error)),
+            match self.socket.poll_write(cx, &[IoSlice::new(rest)]) {
+                Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                Poll::Ready(Ok(sent)) => self.sent += sent,
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending => {
+                    // A client that does not read keeps what it was refused, not a buffer several times as large.
+                    if rest.len() < self.out.capacity() / 2 {
+                        let rest = rest.to_vec();
+                        self.discard();
+                        self.out = rest;
+                    }
+                    return Poll::Pending;
+                }
             }
         }
         self.discard();

@@ -74,7 +74,7 @@ async fn a_topic_that_is_made_anew_is_read_from_its_start() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_too_large_says_whose_limit_it_is() {
     let live = live!();
-    let topic = live.topic(1, &[]).await;
+    let topic = live.topic(1, &[("max.message.bytes", "1048588")]).await;
     let kafka = live.open(&[&topic], |_| ());
     for size in [2 << 20, 17 << 20] {
         let error = publish(&kafka, sample(&vec![b'x'; size])).await.unwrap_err();
@@ -84,7 +84,7 @@ async fn what_is_too_large_says_whose_limit_it_is() {
     let kafka = live.open(&[&large], |_| ());
     let mut subscription = subscribe(&kafka, request()).await;
     publish(&kafka, sample(&vec![b'x'; 3 << 20])).await.unwrap();
-    assert_eq!(pull(&mut subscription, 1).await[0].event.size(), (3 << 20) + ID_HEADER.len() + 36);
+    assert_eq!(pull(&mut subscription, 1).await[0].event.size(), 3 << 20);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

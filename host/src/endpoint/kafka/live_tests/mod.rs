@@ -19,7 +19,7 @@ use super::*;
 use crate::config::Kafka as Config;
 use crate::endpoint::position::{Position, ResumeToken};
 use crate::endpoint::{Budget, Delivery, Lost, Pulled};
-use crate::event::{Header, ID_HEADER};
+use crate::event::Header;
 
 macro_rules! live {
     () => {
