@@ -179,7 +179,8 @@ fn a_post_to_a_broker_that_is_known_to_be_away_is_503_at_once() {
 #[test]
 fn an_endpoint_that_takes_no_events_refuses_them_before_it_accepts() {
     run(async {
-        let endpoint = json!({ "name": "broker", "type": "memory", "config": { "topic_in": "t" } });
+        let config = json!({ "brokers": "127.0.0.1:1", "topic_in": "t" });
+        let endpoint = json!({ "name": "broker", "type": "kafka", "config": config });
         let engine = Engine::start(&Spec::with("auto").config(&endpoint, Vec::new(), Vec::new())).await;
         let post = http().post(engine.url("post", "/")).body("x");
         assert_eq!(answer(post).await, is(502, "address_not_found"));
