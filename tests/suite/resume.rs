@@ -100,3 +100,21 @@ fn no_token_passes_an_event_whose_answer_was_lost() {
         assert_eq!((first.len(), first.starts_with('A')), (900_000, true), "the lost event comes first");
     });
 }
+
+#[test]
+fn no_token_passes_an_event_whose_answer_is_not_read() {
+    run(async {
+        let world = World::<Memory>::start(Spec::default()).await;
+        let engine = &world.engine;
+        let session = subscribe(engine, "").await;
+        world.publish(["A".repeat(900_000), "B".to_owned()]).await;
+        let mut unread = RawHttp::connect(engine.addr("poll"), Some(4096)).await;
+        unread.send(format!("GET /poll HTTP/1.1\r\nHost: x\r\nX-Session-ID: {session}\r\n\r\n")).await;
+        assert!(unread.read_until("\r\n\r\n").await.starts_with("HTTP/1.1 200"));
+        let next = poll(engine, &session).await;
+        let token = next.headers()["x-resume-token"].to_str().expect("text").to_owned();
+        assert_eq!(next.text().await.expect("a body"), "B");
+        let resumed = subscribe(engine, &format!("?last_event_id={token}")).await;
+        assert_eq!(poll(engine, &resumed).await.text().await.expect("a body").len(), 900_000);
+    });
+}
