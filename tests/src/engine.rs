@@ -159,6 +159,19 @@ impl Engine {
         .await;
     }
 
+    /// The sum of a metric over all lines that contain every one of `labels`.
+    ///
+    /// # Panics
+    /// When a value is no number.
+    pub async fn metric(&self, name: &str, labels: &[&str]) -> f64 {
+        let text = self.admin_text("/metrics").await;
+        let of = |line: &&str| line.starts_with(name) && labels.iter().all(|label| line.contains(label));
+        let value = |line: &str| -> f64 {
+            line.rsplit(' ').next().and_then(|n| n.parse().ok()).unwrap_or_else(|| panic!("a number in {line}"))
+        };
+        text.lines().filter(of).map(value).sum()
+    }
+
     /// The packet log so far.
     #[must_use]
     pub fn packets(&self) -> Vec<Value> {

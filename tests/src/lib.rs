@@ -6,7 +6,7 @@
 //! - `spec` the configuration that most tests share, and what a test changes in it
 //! - `broker` what the conformance suite needs from a broker, for `memory`
 //! - `kafka` Apache Kafka as a process, and as a broker for the conformance suite
-//! - `ws`, `raw_ws`, `sse` clients; `raw_ws` withholds pongs, stops reading, and breaks rules
+//! - `ws`, `raw_ws`, `sse`, `raw_http` clients; the raw ones withhold pongs, stop reading, and break rules
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 #![allow(clippy::indexing_slicing, reason = "JSON answers are read by index; a miss fails the test")]
@@ -16,6 +16,7 @@ pub mod broker;
 pub mod engine;
 pub mod kafka;
 pub mod process;
+pub mod raw_http;
 pub mod raw_ws;
 pub mod run;
 pub mod spec;
@@ -25,6 +26,7 @@ pub mod ws;
 pub use broker::{Broker, Memory, Record, World};
 pub use engine::Engine;
 pub use kafka::{Kafka, OnKafka};
+pub use raw_http::RawHttp;
 pub use raw_ws::RawWs;
 pub use run::{eventually, run, unique};
 pub use spec::Spec;

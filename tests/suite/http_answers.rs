@@ -122,6 +122,72 @@ fn bad_client_ids_and_bodies_are_400() {
 }
 
 #[test]
+fn misspelt_choices_are_400() {
+    run(async {
+        let world = World::<Memory>::start(Spec::default()).await;
+        let engine = &world.engine;
+        for query in ["/?ack=clinet", "/?ack=", "/?format=jsn"] {
+            assert_eq!(ask(engine, "sse", Method::GET, query, &[]).await, is(400, "bad_request"), "{query}");
+        }
+        let subscribe = ask(engine, "poll", Method::POST, "/subscribe?ack=clinet", &[]).await;
+        assert_eq!(subscribe, is(400, "bad_request"));
+    });
+}
+
+#[test]
+fn an_empty_resume_token_is_none_and_a_bare_damaged_one_is_400() {
+    run(async {
+        let world = World::<Memory>::start(Spec::default()).await;
+        let engine = &world.engine;
+        assert_eq!(ask(engine, "poll", Method::POST, "/subscribe?last_event_id=", &[]).await.0, 201);
+        assert_eq!(ask(engine, "poll", Method::POST, "/subscribe", &[("last-event-id", "")]).await.0, 201);
+        Ws::try_open(engine.addr("ws"), "/?last_event_id=", &[]).await.expect("admitted");
+        for bad in ["garbage", "AAAA"] {
+            let query = format!("?last_event_id={bad}");
+            assert_eq!(
+                refused(Ws::try_open(engine.addr("ws"), &format!("/{query}"), &[]).await),
+                is(400, "bad_request")
+            );
+            assert_eq!(ask(engine, "sse", Method::GET, &format!("/{query}"), &[]).await, is(400, "bad_request"));
+            let subscribe = ask(engine, "poll", Method::POST, &format!("/subscribe{query}"), &[]).await;
+            assert_eq!(subscribe, is(400, "bad_request"));
+        }
+    });
+}
+
+#[test]
+fn a_post_to_a_broker_that_is_known_to_be_away_is_503_at_once() {
+    run(async {
+        for guarantee in ["auto", "at_least_once"] {
+            let config = json!({ "brokers": "127.0.0.1:1", "topic_in": "t", "topic_out": "t" });
+            let endpoint = json!({ "name": "broker", "type": "kafka", "config": config });
+            // An answer that waits for it does not come within this test.
+            let up = json!({ "publish_timeout": "300s" });
+            let spec = Spec { up, ..Spec::with(guarantee) };
+            let engine = Engine::start(&spec.config(&endpoint, Vec::new(), Vec::new())).await;
+            mediation_tests::eventually("it is known to be down", async || {
+                let ready = engine.admin("/readyz").await;
+                if ready["endpoints"]["broker"] == "down" { Ok(()) } else { Err(ready.to_string()) }
+            })
+            .await;
+            let post = http().post(engine.url("post", "/")).body("x");
+            assert_eq!(answer(post).await, is(503, "broker_unavailable"), "{guarantee}");
+        }
+    });
+}
+
+#[test]
+fn an_endpoint_that_takes_no_events_refuses_them_before_it_accepts() {
+    run(async {
+        let config = json!({ "brokers": "127.0.0.1:1", "topic_in": "t" });
+        let endpoint = json!({ "name": "broker", "type": "kafka", "config": config });
+        let engine = Engine::start(&Spec::with("auto").config(&endpoint, Vec::new(), Vec::new())).await;
+        let post = http().post(engine.url("post", "/")).body("x");
+        assert_eq!(answer(post).await, is(502, "address_not_found"));
+    });
+}
+
+#[test]
 fn unknown_sessions_are_404_and_closed_ones_410() {
     run(async {
         let world = World::<Memory>::start(Spec::default()).await;

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use mediation_tests::raw_ws::{self, RawWs, TEXT};
-use mediation_tests::{Kafka, OnKafka, Record, Spec, Sse, Ws, http, run};
+use mediation_tests::raw_ws::{self, CLOSE, RawWs, TEXT};
+use mediation_tests::spec::{entrypoint, route};
+use mediation_tests::{Engine, Kafka, OnKafka, Record, Spec, Sse, Ws, http, run, unique};
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt as _;
 
@@ -188,5 +189,60 @@ fn a_full_upstream_stops_reading_the_clients_socket_in_bounded_memory() {
         let out = world.published(sent + 3).await;
         assert!(out[1..=sent + 1].iter().all(|r| r.payload.as_ref().map(Vec::len) == Some(32 * 1024)));
         assert_eq!(out.last().map(Record::text).as_deref(), Some("last"));
+    });
+}
+
+#[test]
+fn a_durable_stream_that_came_while_the_broker_was_frozen_is_not_evicted_by_itself() {
+    run(async {
+        let kafka = Kafka::victim().await;
+        let world = OnKafka::world(&kafka, Spec { down: json!({ "durable": true }), ..Spec::default() }).await;
+        kafka.freeze();
+        let (mut sse, opening) = Sse::open(&world.engine, "durable", "").await;
+        assert_eq!(opening.id, None, "it is held: no position is known yet");
+        kafka.thaw();
+        loop {
+            let event = sse.next().await.expect("a stream that goes on");
+            assert_ne!(event.event, "mediation.error", "{event:?}");
+            if event.event == "mediation.notice" && event.data.contains("live") {
+                break;
+            }
+        }
+        world.publish(["x"]).await;
+        assert_eq!(sse.event().await.data, "x");
+    });
+}
+
+#[test]
+fn a_durable_client_that_left_with_a_publish_out_is_replaced_at_once() {
+    run(async {
+        let kafka = Kafka::victim().await;
+        let topic = unique("slow-confirm");
+        kafka.create_topic(&topic, 1).await;
+        let memory = json!({ "name": "m", "type": "memory", "config": { "topic_in": "t", "topic_out": "t" } });
+        let config = json!({ "brokers": kafka.bootstrap(), "topic_in": topic, "topic_out": topic });
+        let mut down = route("m", "ws", "downstream", "at_least_once");
+        down["durable"] = json!(true);
+        let engine = Engine::start(&json!({
+            "admin": { "port": 0, "bind": "127.0.0.1" },
+            "entrypoints": [entrypoint("ws", "websocket")],
+            "endpoints": [memory, { "name": "k", "type": "kafka", "config": config }],
+            "routes": [down, route("ws", "k", "upstream", "at_least_once")],
+        }))
+        .await;
+        let mut older = RawWs::open(engine.addr("ws"), "one", None).await;
+        older.send(TEXT, b"warm").await;
+        kafka.read(&topic, 1).await;
+        kafka.freeze();
+        older.send(TEXT, b"held").await;
+        engine.session_when("one", "its publish is out", |s| s["publishing"] == 1).await;
+        older.send(CLOSE, &1000_u16.to_be_bytes()).await;
+        engine.session_when("one", "its end is seen", |s| s["state"] == "ending").await;
+        let newer = RawWs::open(engine.addr("ws"), "one", None).await;
+        kafka.thaw();
+        assert_eq!(kafka.read(&topic, 2).await[1].text(), "held", "it is published all the same");
+        let log = engine.child.stderr.lines();
+        assert!(!log.iter().any(|line| line.contains("did not let go")), "the newer one had to wait: {log:?}");
+        drop((older, newer));
     });
 }

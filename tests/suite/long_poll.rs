@@ -160,3 +160,35 @@ fn a_session_that_nobody_polls_is_closed() {
         assert_eq!(poller.poll("").await.status(), 410);
     });
 }
+
+#[test]
+fn an_event_that_was_given_again_has_its_whole_ack_timeout_to_be_acknowledged() {
+    run(async {
+        let listeners = json!({ "poll": { "ack_timeout": "6s" } });
+        let world = World::<Memory>::start(Spec { listeners, ..Spec::default() }).await;
+        let poller = Poller::subscribe(&world, "?ack=client").await;
+        world.publish(["one"]).await;
+        let first = poller.items("").await.remove(0);
+        let again = poller.items("?wait=30s").await.remove(0);
+        assert_eq!(first["id"], again["id"]);
+        // Time must pass here: the engine looks for what has expired each second.
+        tokio::time::sleep(Duration::from_millis(2500)).await;
+        assert_eq!(poller.ack(json!({ "ids": [again["id"]] })).await, 204);
+        world.engine.session_when("poller", "the ack counts", |s| s["settled"] == 1 && s["unsettled"] == 0).await;
+    });
+}
+
+#[test]
+fn a_gap_is_told_with_the_first_poll_behind_it() {
+    run(async {
+        let world = World::<Memory>::start(Spec { endpoint: json!({ "retain": 3 }), ..Spec::default() }).await;
+        let subscribe = http().post(world.engine.url("poll", "/subscribe")).send().await.expect("an answer");
+        let token = subscribe.json::<Value>().await.expect("JSON")["resume"].as_str().expect("a token").to_owned();
+        world.publish((0..10).map(|n| n.to_string())).await;
+        let poller = Poller::subscribe(&world, &format!("?last_event_id={token}")).await;
+        let first = poller.poll("").await;
+        assert_eq!(first.headers().get("x-notice").map(|v| v.as_bytes()), Some(&b"gap"[..]));
+        assert_eq!(first.text().await.expect("a body"), "7", "what is still there");
+        assert_eq!(poller.poll("").await.headers().get("x-notice"), None, "told once");
+    });
+}

@@ -5,8 +5,12 @@
 #![allow(missing_docs, reason = "a test's name says what it shows")]
 
 mod conformance;
+mod hostile_clients;
 mod http_answers;
 mod kafka_faults;
 mod long_poll;
 mod operating;
 mod other_clients;
+mod resume;
+mod slow_clients;
+mod takeover;

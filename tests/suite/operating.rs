@@ -189,6 +189,33 @@ fn every_event_is_a_packet_log_line_in_each_direction() {
 }
 
 #[test]
+fn a_routes_own_packet_log_beats_the_engines() {
+    run(async {
+        for (engine, routes, logged, silent) in
+            [(true, false, "downstream", "upstream"), (false, true, "upstream", "downstream")]
+        {
+            let up = json!({ "packet_log": { "enabled": routes } });
+            let top = json!({ "packet_log": { "enabled": engine } });
+            let world = World::<Memory>::start(Spec { up, top, ..Spec::default() }).await;
+            let mut ws = Ws::open(world.engine.addr("ws"), "reader").await;
+            for n in 0..3 {
+                let post = http().post(world.engine.url("post", "/")).body(n.to_string()).send().await;
+                assert_eq!(post.expect("an answer").status(), 200);
+            }
+            ws.events(3).await;
+            // Lines are written in order: with the end of the log, all of them are there.
+            world.engine.terminate().await;
+            let count = |direction: &str| world.engine.packets().iter().filter(|l| l["direction"] == direction).count();
+            eventually("the lines that are asked for", async || {
+                if count(logged) == 3 { Ok(()) } else { Err(format!("{:?}", world.engine.packets())) }
+            })
+            .await;
+            assert_eq!(count(silent), 0, "{:?}", world.engine.packets());
+        }
+    });
+}
+
+#[test]
 fn the_admin_listener_tells_health_metrics_sessions_and_routes() {
     run(async {
         let world = World::<Memory>::start(Spec::default()).await;

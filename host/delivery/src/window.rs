@@ -181,6 +181,11 @@ impl<T> Window<T> {
         self.slots.iter().filter(|slot| matches!(slot.state, SlotState::Waiting)).filter_map(|slot| slot.item.as_ref())
     }
 
+    /// The events that are not settled, oldest first.
+    pub fn unsettled_items(&self) -> impl Iterator<Item = &T> {
+        self.slots.iter().filter(|slot| !matches!(slot.state, SlotState::Done)).filter_map(|slot| slot.item.as_ref())
+    }
+
     /// Answers one output.
     pub fn answer(&mut self, token: Token, answer: Answer, now: Instant) -> Answered<T> {
         let Some(index) = self.index(&token) else { return Answered::Stale };

@@ -79,12 +79,8 @@ pub(super) fn endpoints(config: &Config, metrics: &Metrics) -> Result<Vec<Arc<En
 }
 
 /// The route table. Bridges are for a later version: `check` says so.
-pub(super) fn table(
-    config: &Config,
-    endpoints: &[Arc<EndpointHandle>],
-    metrics: &Metrics,
-    packets: &PacketLog,
-) -> Table {
+pub(super) fn table(config: &Config, endpoints: &[Arc<EndpointHandle>], metrics: &Metrics, log: &PacketLog) -> Table {
+    let packets = log.sampled(config.packet_log.enabled, config.packet_log.sample);
     let by_name: HashMap<&str, &Arc<EndpointHandle>> = endpoints.iter().map(|one| (&*one.name, one)).collect();
     Table::new(config.routes.iter().filter(|route| !route.bridge).filter_map(|route| {
         let (entrypoint, endpoint) = match route.direction {
@@ -99,7 +95,7 @@ pub(super) fn table(
             packets: route
                 .packet_log
                 .as_ref()
-                .map_or_else(|| packets.clone(), |own| packets.sampled(own.enabled, own.sample)),
+                .map_or_else(|| packets.clone(), |own| log.sampled(own.enabled, own.sample)),
             in_flight: Arc::new(tokio::sync::Semaphore::new(route.max_in_flight)),
             endpoint,
             config: route.clone(),

@@ -50,10 +50,9 @@ impl Engine {
         let one = |error: io::Error| vec![format!("the packet log cannot start: {error}")];
         let logs = config.routes.iter().filter_map(|route| route.packet_log.as_ref()).chain([&config.packet_log]);
         let log = PacketLog::start(logs.into_iter().any(|log| log.enabled), 1).map_err(one)?;
-        let packets = log.sampled(config.packet_log.enabled, config.packet_log.sample);
         metrics.show_packet_log(log.dropped());
         let endpoints = build::endpoints(&config, &metrics)?;
-        let table = Arc::new(ArcSwap::from_pointee(build::table(&config, &endpoints, &metrics, &packets)));
+        let table = Arc::new(ArcSwap::from_pointee(build::table(&config, &endpoints, &metrics, &log)));
         let engine = Self {
             packets: log,
             metrics,

@@ -260,3 +260,73 @@ fn wants_method(request: &Request<Incoming>, method: &Method) -> Result<(), Erro
         Err(Error::method_not_allowed(format!("{} is wanted here, not {}", method, request.method())).allow(method))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::endpoint::position::{Position, Scope};
+
+    fn asked(header: Option<&str>, query: &str) -> Result<Option<ResumeToken>, Error> {
+        let mut headers = HeaderMap::new();
+        if let Some(value) = header {
+            headers.insert("last-event-id", value.parse().expect("a header value"));
+        }
+        resume_of(&headers, &format!("/{query}").parse().expect("a path"))
+    }
+
+    fn token(offset: i64) -> String {
+        let position = Position { topic: 0, partition: 0, offset };
+        ResumeToken::encode(Scope { hash: 7, epoch: 0 }, [position].into_iter()).expect("one partition")
+    }
+
+    fn offset(asked: Result<Option<ResumeToken>, Error>) -> Option<i64> {
+        asked.map_err(|error| error.message).expect("no refusal")?.find(0, 0)
+    }
+
+    #[test]
+    fn a_token_comes_bare_or_behind_its_event_id_and_the_header_beats_the_query() {
+        assert_eq!(offset(asked(None, &format!("?last_event_id={}", token(5)))), Some(5));
+        assert_eq!(
+            offset(asked(Some(&format!("t-0-4~{}", token(5))), &format!("?last_event_id={}", token(6)))),
+            Some(5)
+        );
+    }
+
+    #[test]
+    fn an_empty_token_is_none() {
+        assert_eq!(offset(asked(None, "")), None);
+        assert_eq!(offset(asked(Some(""), "")), None);
+        assert_eq!(offset(asked(None, "?last_event_id=")), None);
+        assert_eq!(offset(asked(Some(""), &format!("?last_event_id={}", token(6)))), Some(6));
+    }
+
+    #[test]
+    fn only_an_event_id_may_stand_without_a_token() {
+        assert_eq!(offset(asked(Some("orders-eu-3-42"), "")), None);
+        for damaged in ["garbage", "AAAA", "t-0-", "3-42", "x~garbage", "t-0-4~", &token(5)[..8]] {
+            let refused = asked(Some(damaged), "").expect_err(damaged);
+            assert_eq!((refused.code, refused.message.contains("resume token")), ("bad_request", true), "{damaged}");
+        }
+    }
+
+    #[test]
+    fn a_token_that_looks_like_an_event_id_is_a_token() {
+        // Any that decodes will do: one in some ten thousand tokens ends like this.
+        let whole = token(i64::MAX);
+        let ends = (0..1_000_000).map(|n| format!("-{}-{}", n / 1000, n % 1000));
+        let alike = ends.map(|end| format!("{}{end}", &whole[..whole.len() - end.len()]));
+        let text = alike.into_iter().find(|text| ResumeToken::decode(text).is_ok()).expect("one of a million");
+        assert!(is_event_id(&text));
+        let given = asked(None, &format!("?last_event_id={text}")).map_err(|error| error.message);
+        assert_eq!(given, ResumeToken::decode(&text).map(Some), "{text}");
+    }
+
+    #[test]
+    fn a_choice_is_its_word_or_left_out() {
+        let of = |query: &str| chosen(&format!("/{query}").parse().expect("a path"), "ack", "client");
+        assert!(matches!((of(""), of("?ack=client")), (Ok(false), Ok(true))));
+        for misspelt in ["?ack=clinet", "?ack=", "?ack=Client"] {
+            assert_eq!(of(misspelt).expect_err(misspelt).code, "bad_request");
+        }
+    }
+}

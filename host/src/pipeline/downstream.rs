@@ -61,6 +61,8 @@ pub enum Step {
 pub enum Resume {
     /// The first event not yet given.
     Given,
+    /// The same, where each batch is an answer of its own: nor does it pass what an earlier answer may not have brought.
+    Answered,
     /// The first event not yet acknowledged by the client.
     Acknowledged,
 }
@@ -71,6 +73,18 @@ struct Kept {
     next: i64,
     given: Instant,
     given_ms: u64,
+    /// With which batch it was given last.
+    batch: u64,
+}
+
+impl Kept {
+    /// Where a client goes on that is to get it again.
+    fn place(&self) -> i64 {
+        match self.event.id {
+            EventId::Log { offset, .. } => offset,
+            _ => self.next.saturating_sub(1),
+        }
+    }
 }
 
 struct LaneState {
@@ -95,6 +109,8 @@ pub struct Downstream {
     timer: Option<Pin<Box<Sleep>>>,
     /// Events were marked given since others were told.
     marked: bool,
+    /// Counts what polls brought.
+    batch: u64,
 }
 
 impl Downstream {
@@ -125,6 +141,7 @@ impl Downstream {
             committing: Vec::new(),
             timer: None,
             marked: false,
+            batch: 0,
         };
         this.meet_lanes();
         this.told();
@@ -187,6 +204,7 @@ impl Downstream {
             self.meet_lanes();
         }
         let (now, given_ms) = (Instant::now(), now_ms().max(0).unsigned_abs());
+        self.batch += 1;
         let mut bytes = 0;
         let mut packets = self.route.packets.batch();
         let count = pulled.len();
@@ -204,7 +222,7 @@ impl Downstream {
                 timestamp_ms: event.timestamp_ms,
             });
             let event = Arc::new(event);
-            let kept = Kept { event: event.clone(), lane, next, given: now, given_ms };
+            let kept = Kept { event: event.clone(), lane, next, given: now, given_ms, batch: self.batch };
             let token = self.window.enter(lane, next, size, 1, kept);
             out.push(Given { token, event, lane, next });
         }
@@ -220,6 +238,7 @@ impl Downstream {
             self.timer = None;
             return false;
         }
+        self.batch += 1;
         loop {
             let now = Instant::now();
             while out.len() < max
@@ -228,6 +247,7 @@ impl Downstream {
                 self.route.metrics.redelivered.inc();
                 if let Some(kept) = self.window.item_mut(&due.token) {
                     (kept.given, kept.given_ms) = (now, now_ms().max(0).unsigned_abs());
+                    kept.batch = self.batch;
                     out.push(Given { token: due.token, event: kept.event.clone(), lane: kept.lane, next: kept.next });
                 }
             }
@@ -362,6 +382,7 @@ impl Downstream {
             partition: lane.partition,
             offset: match self.resume {
                 Resume::Given => self.first_waiting(at).map_or(lane.given, |waiting| waiting.min(lane.given)),
+                Resume::Answered => self.first_elsewhere(at).map_or(lane.given, |other| other.min(lane.given)),
                 Resume::Acknowledged => self.window.watermark(at).unwrap_or(lane.start),
             },
         });
@@ -373,11 +394,13 @@ impl Downstream {
         if self.window.waiting() == 0 {
             return None;
         }
-        let places = self.window.waiting_items().filter(|kept| kept.lane == lane).map(|kept| match kept.event.id {
-            EventId::Log { offset, .. } => offset,
-            _ => kept.next.saturating_sub(1),
-        });
-        places.min()
+        self.window.waiting_items().filter(|kept| kept.lane == lane).map(Kept::place).min()
+    }
+
+    /// The oldest event of a lane that is not settled and did not come with the last batch.
+    fn first_elsewhere(&self, lane: usize) -> Option<i64> {
+        let elsewhere = self.window.unsettled_items().filter(|kept| kept.lane == lane && kept.batch != self.batch);
+        elsewhere.map(Kept::place).min()
     }
 
     /// Permits in use.

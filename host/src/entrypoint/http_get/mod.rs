@@ -75,7 +75,7 @@ async fn subscribe(
     let session = new_session(&context, named.as_ref(), Some(route.clone()), None, None, peer);
     let entered = context.enter(session.clone())?;
     let source = context.subscribe(&session, &route, resume, named.is_some()).await?;
-    let kind = if by_client { Resume::Acknowledged } else { Resume::Given };
+    let kind = if by_client { Resume::Acknowledged } else { Resume::Answered };
     let downstream = Downstream::new(session.clone(), route.clone(), source, kind);
     let token = downstream.resume_token();
     let poller = Poller::new(downstream, by_client);
