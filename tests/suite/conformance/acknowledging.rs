@@ -19,6 +19,7 @@ on_every_broker!(
     a_nack_without_requeue_settles_the_event,
     a_client_never_holds_more_than_the_channel_size,
     a_posted_nack_without_requeue_settles_the_event,
+    what_is_not_acknowledged_in_ack_timeout_comes_again,
 );
 
 pub(super) fn durable(guarantee: &'static str) -> Spec {
@@ -217,4 +218,18 @@ async fn a_posted_nack_without_requeue_settles_the_event<B: Broker>() {
     let next: Value = serde_json::from_str(&sse.event().await.data).expect("a JSON frame");
     assert_eq!(next["payload"], "three", "{next}");
     assert_eq!(world.acknowledged("sse").await, Some(1), "the other one is not settled");
+}
+
+async fn what_is_not_acknowledged_in_ack_timeout_comes_again<B: Broker>() {
+    let listeners = json!({ "ws": { "ack_timeout": "3s" }, "sse": { "ack_timeout": "3s" } });
+    let world = World::<B>::start(Spec { listeners, ..durable("at_least_once") }).await;
+    let (mut ws, _) = Ws::open_v1(world.engine.addr("ws"), "v1", "").await;
+    let (mut sse, _) = Sse::open(&world.engine, "sse", "?ack=client").await;
+    world.publish(["one"]).await;
+    let (first, streamed) = (ws.json_of("event").await, sse.event().await);
+    let (again, streamed_again) = (ws.json_of("event").await, sse.event().await);
+    assert_eq!((&again["id"], &again["metadata"]["mediation.redelivered"]), (&first["id"], &json!("true")), "{again}");
+    assert_eq!(streamed_again.event_id(), streamed.event_id());
+    ws.ack(&[&first["id"]]).await;
+    world.acknowledged_is("v1", 1).await;
 }
