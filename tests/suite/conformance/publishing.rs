@@ -184,6 +184,22 @@ fn kafkas_timestamp_is_the_events_both_ways() {
 }
 
 #[test]
+fn what_kafka_refuses_closes_a_plain_websocket_and_is_an_error_in_v1() {
+    run(async {
+        let endpoint = json!({ "topic_out": mediation_tests::unique("absent") });
+        let world = World::<OnKafka>::start(Spec { endpoint, ..Spec::default() }).await;
+        let (mut v1, _) = Ws::open_v1(world.engine.addr("up"), "v1", "").await;
+        v1.send_json(json!({ "type": "publish", "ref": "a", "payload": "x" })).await;
+        let answer = v1.json().await;
+        assert_eq!((&answer["type"], &answer["ref"]), (&"error".into(), &"a".into()), "{answer}");
+        assert_eq!(answer["code"], "address_not_found", "{answer}");
+        let mut plain = Ws::open(world.engine.addr("up"), "plain").await;
+        plain.send(Message::text("x")).await;
+        assert_eq!(plain.closed().await.0, 1011);
+    });
+}
+
+#[test]
 fn what_kafka_refuses_after_a_202_is_counted_as_lost() {
     run(async {
         let endpoint = json!({ "topic_out": mediation_tests::unique("absent") });
