@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use mediation_tests::{Broker, Memory, Record, Spec, Sse, World, Ws, http, run, unique};
+use mediation_tests::{Broker, Memory, OnKafka, Record, Spec, Sse, World, Ws, http, run, unique};
 use serde_json::{Value, json};
 
 on_every_broker!(
@@ -260,5 +260,27 @@ fn a_token_of_an_earlier_life_of_memory_is_a_gap() {
         let (mut ws, _) = Ws::open_v1(second.addr("ws"), "c", &format!("?last_event_id={token}")).await;
         let notice = ws.json().await;
         assert_eq!((&notice["type"], &notice["code"]), (&"notice".into(), &"gap".into()), "{notice}");
+    });
+}
+
+#[test]
+fn above_32_partitions_there_are_ids_without_tokens() {
+    run(async {
+        for (partitions, parts) in [(32, 2), (33, 1)] {
+            let world = World::<OnKafka>::start(Spec { partitions, ..Spec::default() }).await;
+            mediation_tests::eventually("all partitions have a leader", async || {
+                Ws::try_open(world.engine.addr("ws"), "/", &[]).await.map(drop).map_err(|e| format!("{e:?}"))
+            })
+            .await;
+            let (mut sse, session) = Sse::open(&world.engine, "sse", "").await;
+            assert_eq!(session.id.is_some(), parts == 2, "{partitions} partitions: {session:?}");
+            world.publish(["x"]).await;
+            let id = sse.event().await.id.expect("an id");
+            assert_eq!(id.split('~').count(), parts, "{partitions} partitions: {id}");
+            drop(sse);
+            let (mut again, _) = Sse::open(&world.engine, "again", &format!("?last_event_id={id}")).await;
+            world.publish(["y"]).await;
+            assert_eq!(again.event().await.data, "y", "it goes on, or starts afresh where nothing else can be done");
+        }
     });
 }
