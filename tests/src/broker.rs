@@ -20,6 +20,8 @@ pub struct Record {
     pub headers: Vec<(String, Option<Vec<u8>>)>,
     /// Where it goes, or came from.
     pub partition: Option<i32>,
+    /// When it was made, in milliseconds; None: now, or nobody says.
+    pub timestamp: Option<i64>,
 }
 
 impl Record {
@@ -205,6 +207,7 @@ fn record(frame: &Value) -> Record {
         payload: Some(payload(frame)),
         headers: headers.collect(),
         partition: Some(0),
+        timestamp: None,
     }
 }
 

@@ -206,7 +206,7 @@ impl Kafka {
             let mut out = FutureRecord::<[u8], [u8]>::to(topic).headers(headers);
             out.key = record.key.as_deref();
             out.payload = record.payload.as_deref();
-            out.partition = record.partition;
+            (out.partition, out.timestamp) = (record.partition, record.timestamp);
             let sent = self.producer.send_result(out).unwrap_or_else(|(error, _)| panic!("produce: {error}"));
             async move { sent.await.expect("the producer lives").map_err(|(error, _)| error) }
         });
@@ -256,6 +256,7 @@ impl Kafka {
                 payload: message.payload().map(<[u8]>::to_vec),
                 headers: headers.map(|h| (h.key.to_owned(), h.value.map(<[u8]>::to_vec))).collect(),
                 partition: Some(message.partition()),
+                timestamp: message.timestamp().to_millis(),
             });
         }
         drop(tokio::task::spawn_blocking(move || drop(consumer)));

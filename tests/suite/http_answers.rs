@@ -1,7 +1,7 @@
 //! Refusals: each status of the one table, before any upgrade, on every entrypoint that can give it.
 
 use mediation_tests::spec::{entrypoint, route};
-use mediation_tests::{Engine, Kafka, Memory, RawWs, Refusal, Spec, World, Ws, http, run, unique};
+use mediation_tests::{Engine, Kafka, Memory, OnKafka, RawWs, Refusal, Spec, World, Ws, http, run, unique};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
@@ -330,5 +330,40 @@ fn foreign_origins_are_refused_and_allowed_ones_get_cors_headers() {
             http().get(engine.url("sse", "/")).header("origin", "https://app.example").send().await.expect("an answer");
         assert_eq!(own.status(), 200);
         assert_eq!(own.headers()["access-control-allow-origin"], "https://app.example");
+    });
+}
+
+#[test]
+fn sessions_above_the_consumers_are_503_and_on_sse_a_goaway() {
+    run(async {
+        let endpoint = json!({ "max_dedicated_consumers": 1 });
+        let world = World::<OnKafka>::start(Spec { endpoint, ..Spec::default() }).await;
+        let engine = &world.engine;
+        let first = Ws::open(engine.addr("ws"), "first").await;
+        assert_eq!(refused(Ws::try_open(engine.addr("ws"), "/", &[]).await), is(503, "client_limit"));
+        assert_eq!(ask(engine, "poll", Method::POST, "/subscribe", &[]).await, is(503, "client_limit"));
+        let stream = http().get(engine.url("sse", "/")).send().await.expect("an answer");
+        assert_eq!(stream.status(), 200, "an EventSource gives up for ever on any status but 200");
+        let text = stream.text().await.expect("a stream that ends");
+        assert!(text.contains("event: mediation.goaway") && text.contains("client_limit"), "{text}");
+        first.close().await;
+        mediation_tests::eventually("the place is free again", async || {
+            Ws::try_open(engine.addr("ws"), "/", &[]).await.map(drop).map_err(|e| format!("{e:?}"))
+        })
+        .await;
+    });
+}
+
+#[test]
+fn a_body_that_does_not_come_is_408() {
+    run(async {
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+        let listeners = json!({ "post": { "body_timeout": "3s" } });
+        let world = World::<Memory>::start(Spec { listeners, ..Spec::default() }).await;
+        let mut socket = tokio::net::TcpStream::connect(world.engine.addr("post")).await.expect("it accepts");
+        socket.write_all(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nab").await.expect("sent");
+        let mut head = [0; 12];
+        mediation_tests::run::within("an answer", socket.read_exact(&mut head)).await.expect("an answer");
+        assert_eq!(&head, b"HTTP/1.1 408");
     });
 }

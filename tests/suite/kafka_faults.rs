@@ -246,3 +246,77 @@ fn a_durable_client_that_left_with_a_publish_out_is_replaced_at_once() {
         drop((older, newer));
     });
 }
+
+#[test]
+fn held_clients_are_told_that_the_broker_is_lost_and_back() {
+    run(async {
+        let kafka = Kafka::victim().await;
+        let world = OnKafka::world(&kafka, Spec { down: json!({ "on_broker_loss": "hold" }), ..Spec::default() }).await;
+        let (mut v1, _) = Ws::open_v1(world.engine.addr("ws"), "v1", "").await;
+        let (mut sse, _) = Sse::open(&world.engine, "sse", "").await;
+        kafka.kill();
+        assert_eq!(v1.json_of("notice").await["code"], "broker_lost");
+        let notice = sse.next().await.expect("a notice");
+        assert_eq!(
+            (notice.event.as_str(), notice.data.contains("broker_lost")),
+            ("mediation.notice", true),
+            "{notice:?}"
+        );
+        let session = world.engine.session("v1").await.expect("it is held");
+        assert_eq!(session["state"], "held", "{session}");
+        kafka.restart();
+        assert_eq!(v1.json_of("notice").await["code"], "broker_back");
+        let notice = sse.next().await.expect("a notice");
+        assert_eq!(
+            (notice.event.as_str(), notice.data.contains("broker_back")),
+            ("mediation.notice", true),
+            "{notice:?}"
+        );
+    });
+}
+
+#[test]
+fn a_frozen_broker_leaves_v1_publishes_unanswered_until_it_confirms() {
+    run(async {
+        let kafka = Kafka::victim().await;
+        let up = json!({ "publish_timeout": "40s" });
+        let world = OnKafka::world(&kafka, Spec { up, ..Spec::default() }).await;
+        let (mut v1, _) = Ws::open_v1(world.engine.addr("up"), "v1", "").await;
+        let publish = |name: &str| json!({ "type": "publish", "ref": name, "payload": name });
+        v1.send_json(publish("warm")).await;
+        assert_eq!(v1.json().await["type"], "published");
+        kafka.freeze();
+        v1.send_json(publish("a")).await;
+        // Behind it, and answered at once: what comes first tells which was waited for.
+        v1.send_json(json!({ "type": "publish", "ref": "bad", "metadata": { "topic": "elsewhere" } })).await;
+        let first = v1.json().await;
+        assert_eq!((&first["type"], &first["ref"]), (&"error".into(), &"bad".into()), "published unconfirmed: {first}");
+        kafka.thaw();
+        let second = v1.json().await;
+        assert_eq!((&second["type"], &second["ref"]), (&"published".into(), &"a".into()), "{second}");
+    });
+}
+
+#[test]
+fn a_post_beside_a_full_route_is_503_busy() {
+    run(async {
+        let kafka = Kafka::victim().await;
+        let up = json!({ "publish_timeout": "40s", "max_in_flight": 1, "accept_timeout": "1s" });
+        let world = OnKafka::world(&kafka, Spec { up, ..Spec::default() }).await;
+        let post = || http().post(world.engine.url("post", "/")).header("x-client-id", "post").body("x").send();
+        assert_eq!(post().await.expect("an answer").status(), 200);
+        kafka.freeze();
+        let both = async { tokio::join!(post(), post()) };
+        let thaw = async {
+            // Longer than accept_timeout, shorter than publish_timeout.
+            tokio::time::sleep(Duration::from_secs(4)).await;
+            kafka.thaw();
+        };
+        let ((one, other), ()) = tokio::join!(both, thaw);
+        let (one, other) = (one.expect("an answer"), other.expect("an answer"));
+        let (fine, busy) = if one.status() == 200 { (one, other) } else { (other, one) };
+        assert_eq!((fine.status().as_u16(), busy.status().as_u16()), (200, 503));
+        let body: Value = busy.json().await.expect("JSON");
+        assert_eq!(body["error"]["code"], "busy", "{body}");
+    });
+}

@@ -192,3 +192,38 @@ fn a_gap_is_told_with_the_first_poll_behind_it() {
         assert_eq!(poller.poll("").await.headers().get("x-notice"), None, "told once");
     });
 }
+
+#[test]
+fn what_comes_again_is_marked_as_redelivered() {
+    run(async {
+        let down = json!({ "redelivery_backoff": "100ms" });
+        let world = World::<Memory>::start(Spec { down, ..Spec::default() }).await;
+        let poller = Poller::subscribe(&world, "?ack=client").await;
+        world.publish(["one"]).await;
+        let marked = |answer: &Response| answer.headers().contains_key("x-meta-mediation.redelivered");
+        let first = poller.poll("").await;
+        assert!(!marked(&first), "{:?}", first.headers());
+        let id = first.headers()["x-event-id"].to_str().expect("text").to_owned();
+        assert_eq!(poller.ack(json!({ "nack": [id] })).await, 204);
+        let again = poller.poll("?wait=30s").await;
+        assert!(marked(&again), "{:?}", again.headers());
+        assert_eq!(poller.ack(json!({ "nack": [id] })).await, 204);
+        let item = poller.items("?wait=30s").await.remove(0);
+        assert_eq!(item["metadata"]["mediation.redelivered"], "true", "{item}");
+    });
+}
+
+#[test]
+fn a_poller_never_holds_more_than_the_channel_size() {
+    run(async {
+        let world = World::<Memory>::start(Spec { channel_size: 3, ..Spec::default() }).await;
+        let poller = Poller::subscribe(&world, "?ack=client").await;
+        world.publish((0..10).map(|i| i.to_string())).await;
+        let items = poller.items("").await;
+        assert_eq!(items.len(), 3, "{items:?}");
+        assert_eq!(poller.poll("?wait=0s").await.status(), 204, "no permit is free");
+        assert_eq!(poller.ack(json!({ "ids": [items[0]["id"]] })).await, 204);
+        let next = poller.items("").await;
+        assert_eq!((next.len(), next[0]["payload"].as_str()), (1, Some("3")), "{next:?}");
+    });
+}

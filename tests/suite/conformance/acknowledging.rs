@@ -17,14 +17,17 @@ on_every_broker!(
     a_double_ack_moves_nothing,
     a_nack_holds_the_position_and_brings_the_event_again,
     a_nack_without_requeue_settles_the_event,
+    a_client_never_holds_more_than_the_channel_size,
+    a_posted_nack_without_requeue_settles_the_event,
+    what_is_not_acknowledged_in_ack_timeout_comes_again,
 );
 
-fn durable(guarantee: &'static str) -> Spec {
+pub(super) fn durable(guarantee: &'static str) -> Spec {
     Spec { down: json!({ "durable": true, "redelivery_backoff": "100ms" }), ..Spec::with(guarantee) }
 }
 
 /// A second client that acknowledges n events: what has had time to reach the broker for it, has had for others.
-async fn sentinel<B: Broker>(world: &World<B>, mut ws: Ws, n: i64) {
+pub(super) async fn sentinel<B: Broker>(world: &World<B>, mut ws: Ws, n: i64) {
     for _ in 0..n {
         ws.event().await;
     }
@@ -168,4 +171,65 @@ async fn a_nack_without_requeue_settles_the_event<B: Broker>() {
     world.acknowledged_is("v1", 2).await;
     world.publish(["sentinel"]).await;
     assert_eq!(ws.json_of("event").await["payload"], "sentinel", "the rejected one does not come again");
+}
+
+async fn a_client_never_holds_more_than_the_channel_size<B: Broker>() {
+    let world = World::<B>::start(Spec { channel_size: 3, ..durable("at_least_once") }).await;
+    let (mut ws, _) = Ws::open_v1(world.engine.addr("ws"), "v1", "").await;
+    let mut held = RawWs::open(world.engine.addr("ws"), "held", None).await;
+    let other = Ws::open(world.engine.addr("ws"), "sentinel").await;
+    world.publish((0..10).map(|i| i.to_string())).await;
+    for n in 0..3 {
+        assert_eq!(held.event().await, n.to_string().into_bytes());
+    }
+    let mut ids = Vec::new();
+    for _ in 0..3 {
+        ids.push(ws.json_of("event").await["id"].clone());
+    }
+    sentinel(&world, other, 10).await; // it had all ten meanwhile
+    for client in ["v1", "held"] {
+        let session = world.engine.session(client).await.expect("it lives");
+        assert_eq!((&session["delivered"], &session["permits_free"]), (&json!(3), &json!(0)), "{session}");
+    }
+    ws.ack(&[&ids[0]]).await;
+    assert_eq!(ws.json_of("event").await["payload"], "3", "a permit for a permit");
+    let session = world.engine.session("v1").await.expect("it lives");
+    assert_eq!(session["unsettled"], 3, "{session}");
+}
+
+async fn a_posted_nack_without_requeue_settles_the_event<B: Broker>() {
+    let world = World::<B>::start(durable("at_least_once")).await;
+    let (mut sse, _) = Sse::open(&world.engine, "sse", "?ack=client&format=json").await;
+    world.acknowledged_is("sse", 0).await;
+    world.publish(["one", "two"]).await;
+    let ids = [sse.event().await.id.expect("an id"), sse.event().await.id.expect("an id")];
+    let post = async |body: Value| {
+        let post = http().post(world.engine.url("sse", "/ack")).header("x-client-id", "sse").json(&body);
+        assert_eq!(post.send().await.expect("an answer").status(), 204);
+    };
+    post(json!({ "nack": [ids[0]], "requeue": false })).await;
+    world.acknowledged_is("sse", 1).await;
+    post(json!({ "nack": [ids[1]], "requeue": true })).await;
+    let again = sse.event().await;
+    assert_eq!(again.id.as_deref().and_then(|id| id.split('~').next()), ids[1].split('~').next(), "only that one");
+    let frame: Value = serde_json::from_str(&again.data).expect("a JSON frame");
+    assert_eq!(frame["metadata"]["mediation.redelivered"], "true", "{frame}");
+    world.publish(["three"]).await;
+    let next: Value = serde_json::from_str(&sse.event().await.data).expect("a JSON frame");
+    assert_eq!(next["payload"], "three", "{next}");
+    assert_eq!(world.acknowledged("sse").await, Some(1), "the other one is not settled");
+}
+
+async fn what_is_not_acknowledged_in_ack_timeout_comes_again<B: Broker>() {
+    let listeners = json!({ "ws": { "ack_timeout": "3s" }, "sse": { "ack_timeout": "3s" } });
+    let world = World::<B>::start(Spec { listeners, ..durable("at_least_once") }).await;
+    let (mut ws, _) = Ws::open_v1(world.engine.addr("ws"), "v1", "").await;
+    let (mut sse, _) = Sse::open(&world.engine, "sse", "?ack=client").await;
+    world.publish(["one"]).await;
+    let (first, streamed) = (ws.json_of("event").await, sse.event().await);
+    let (again, streamed_again) = (ws.json_of("event").await, sse.event().await);
+    assert_eq!((&again["id"], &again["metadata"]["mediation.redelivered"]), (&first["id"], &json!("true")), "{again}");
+    assert_eq!(streamed_again.event_id(), streamed.event_id());
+    ws.ack(&[&first["id"]]).await;
+    world.acknowledged_is("v1", 1).await;
 }

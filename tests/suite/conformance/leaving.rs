@@ -1,14 +1,20 @@
 //! Clients that leave, in every way: the consumer is gone, the position stays, what was unacknowledged comes again.
 
-use mediation_tests::raw_ws::PONG;
+use std::time::{Duration, Instant};
+
+use mediation_tests::raw_ws::{CLOSE, PONG};
 use mediation_tests::{Broker, Engine, OnKafka, RawWs, Spec, World, Ws, run};
 use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt as _;
+
+use super::writing::ask;
 
 on_every_broker!(
     what_was_not_acknowledged_comes_again_with_the_same_ids,
     a_client_that_closes_is_gone_and_its_position_stays,
     a_client_that_resets_is_gone_and_its_position_stays,
     a_silent_client_is_gone_and_its_position_stays,
+    a_client_that_goes_is_gone_at_once,
     one_client_that_leaves_hurts_no_other,
 );
 
@@ -101,6 +107,35 @@ async fn gone_with_position_zero<B: Broker>(world: &World<B>) {
     assert_eq!(ws.event().await, b"one", "it was not acknowledged");
     world.publish(["two"]).await;
     assert_eq!(ws.event().await, b"two");
+}
+
+async fn a_client_that_goes_is_gone_at_once<B: Broker>() {
+    // No ping is due meanwhile: only the connection says it.
+    let world = World::<B>::start(Spec::default()).await;
+    let websocket = || RawWs::open(world.engine.addr("ws"), "goes", None);
+    let at_once = async |how: &str| {
+        let start = Instant::now();
+        world.engine.session_gone("goes").await;
+        assert!(start.elapsed() < Duration::from_secs(6), "{how}: {:?}", start.elapsed());
+    };
+    drop(websocket().await);
+    at_once("the end of a WebSocket").await;
+    websocket().await.reset();
+    at_once("a WebSocket's reset").await;
+    let mut stays = websocket().await;
+    stays.send(CLOSE, &1000_u16.to_be_bytes()).await;
+    at_once("a close frame, and the connection stays").await;
+    drop(stays);
+    let live = || world.engine.session_when("goes", "the stream is there", |s| s["state"] == "live");
+    let stream = ask(&world, "sse", "/", "goes").await;
+    live().await;
+    drop(stream);
+    at_once("the end of a stream").await;
+    let mut stream = ask(&world, "sse", "/", "goes").await;
+    live().await;
+    stream.write_all(b"GET / HTTP/1.1\r\n").await.expect("sent");
+    drop(stream);
+    at_once("the end of a stream, behind what nobody reads").await;
 }
 
 async fn one_client_that_leaves_hurts_no_other<B: Broker>() {

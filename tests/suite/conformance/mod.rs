@@ -27,3 +27,4 @@ mod resuming;
 mod round_trip;
 mod stalled;
 mod takeover;
+mod writing;

@@ -1,7 +1,7 @@
 //! What clients publish arrives at the broker, and what they are told about it.
 
 use mediation_tests::raw_ws::{self, CLOSE, RawWs, TEXT};
-use mediation_tests::{Broker, OnKafka, Spec, World, Ws, http, run};
+use mediation_tests::{Broker, OnKafka, Record, Spec, World, Ws, http, run};
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt as _;
 use tokio_tungstenite::tungstenite::Message;
@@ -141,6 +141,79 @@ fn the_kafka_key_is_what_the_endpoint_says() {
         let post = http().post(world.engine.url("post", "/")).header("x-client-id", "me").body("x");
         assert_eq!(post.send().await.expect("an answer").status(), 200);
         assert_eq!(world.published(1).await[0].key.as_deref(), Some(b"me".as_slice()));
+    });
+}
+
+#[test]
+fn a_key_and_a_null_payload_of_v1_reach_kafka() {
+    run(async {
+        let world = World::<OnKafka>::start(Spec::default()).await;
+        let (mut ws, _) = Ws::open_v1(world.engine.addr("up"), "v1", "").await;
+        ws.send_json(json!({ "type": "publish", "ref": "a", "metadata": { "key": "k1" } })).await;
+        ws.send_json(json!({ "type": "publish", "ref": "b", "payload": "", "metadata": { "key": "k2" } })).await;
+        let out = world.published(2).await;
+        let seen: Vec<_> = out.iter().map(|r| (r.key.as_deref(), r.payload.as_deref())).collect();
+        assert_eq!(seen, [(Some(&b"k1"[..]), None), (Some(&b"k2"[..]), Some(&b""[..]))], "{out:?}");
+    });
+}
+
+#[test]
+fn kafkas_timestamp_is_the_events_both_ways() {
+    run(async {
+        let world = World::<OnKafka>::start(Spec::default()).await;
+        let mut ws = Ws::open(world.engine.addr("ws"), "reader").await;
+        let made = 1_600_000_000_123;
+        world.publish_records(&[Record { timestamp: Some(made), ..Record::new("old") }]).await;
+        assert_eq!(ws.event().await, b"old");
+        let post = http().post(world.engine.url("post", "/")).header("x-client-id", "writer").body("new");
+        assert_eq!(post.send().await.expect("an answer").status(), 200);
+        let stamp = async |direction: &str| {
+            mediation_tests::eventually("a packet log line", async || {
+                let lines = world.engine.packets();
+                let found = lines.iter().find(|l| l["direction"] == direction);
+                found.map(|l| l["timestamp"].clone()).ok_or_else(|| format!("{lines:?}"))
+            })
+            .await
+        };
+        assert_eq!(stamp("downstream").await, "2020-09-13T12:26:40.123Z");
+        let written = world.published(1).await[0].timestamp.expect("every record has one");
+        let logged = stamp("upstream").await;
+        let logged = logged.as_str().expect("text");
+        assert!(logged.ends_with(&format!(".{:03}Z", written % 1000)), "{logged}, in Kafka {written}");
+    });
+}
+
+#[test]
+fn what_kafka_refuses_closes_a_plain_websocket_and_is_an_error_in_v1() {
+    run(async {
+        let endpoint = json!({ "topic_out": mediation_tests::unique("absent") });
+        let world = World::<OnKafka>::start(Spec { endpoint, ..Spec::default() }).await;
+        let (mut v1, _) = Ws::open_v1(world.engine.addr("up"), "v1", "").await;
+        v1.send_json(json!({ "type": "publish", "ref": "a", "payload": "x" })).await;
+        let answer = v1.json().await;
+        assert_eq!((&answer["type"], &answer["ref"]), (&"error".into(), &"a".into()), "{answer}");
+        assert_eq!(answer["code"], "address_not_found", "{answer}");
+        let mut plain = Ws::open(world.engine.addr("up"), "plain").await;
+        plain.send(Message::text("x")).await;
+        assert_eq!(plain.closed().await.0, 1011);
+    });
+}
+
+#[test]
+fn what_kafka_refuses_after_a_202_is_counted_as_lost() {
+    run(async {
+        let endpoint = json!({ "topic_out": mediation_tests::unique("absent") });
+        let world = World::<OnKafka>::start(Spec { endpoint, ..Spec::with("auto") }).await;
+        let post = http().post(world.engine.url("post", "/")).body("x").send().await.expect("an answer");
+        assert_eq!(post.status(), 202);
+        mediation_tests::eventually("the loss is counted", async || {
+            let metrics = world.engine.admin_text("/metrics").await;
+            let mut lost = metrics.lines().filter(|l| l.starts_with("mediation_events_lost_total"));
+            let counted =
+                lost.any(|l| l.contains("post->broker") && l.contains("address_not_found") && l.ends_with(" 1"));
+            if counted { Ok(()) } else { Err(metrics) }
+        })
+        .await;
     });
 }
 

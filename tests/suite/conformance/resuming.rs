@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use mediation_tests::{Broker, Record, Spec, Sse, World, Ws, http, unique};
+use mediation_tests::{Broker, Memory, OnKafka, Record, Spec, Sse, World, Ws, http, run, unique};
 use serde_json::{Value, json};
 
 on_every_broker!(
@@ -14,6 +14,10 @@ on_every_broker!(
     interleaved_partitions_resume_without_loss_or_double,
     a_position_older_than_retention_is_a_gap,
     a_damaged_token_is_refused,
+    a_token_of_other_topics_is_refused,
+    a_gap_is_told_on_a_stream_and_in_a_poll,
+    an_older_token_counts_and_leaves_the_durable_position,
+    a_newer_token_does_not_skip_what_a_durable_client_has_not_acknowledged,
 );
 
 async fn latest_on_a_quiet_topic_misses_nothing_after_the_answer<B: Broker>() {
@@ -162,7 +166,7 @@ async fn a_damaged_token_is_refused<B: Broker>() {
     let (_, session) = Ws::open_v1(world.engine.addr("ws"), "c", "").await;
     let token = session["resume"].as_str().expect("a token");
     let cut = &token[..token.len() - 3];
-    for bad in ["x~!!".to_owned(), format!("x~{cut}")] {
+    for bad in ["x~!!".to_owned(), format!("x~{cut}"), cut.to_owned(), "AAAA".to_owned()] {
         let refused = Ws::try_open(world.engine.addr("ws"), &format!("/?last_event_id={bad}"), &[]).await;
         assert_eq!(refused.expect_err("refused").status, 400, "{bad}");
     }
@@ -171,4 +175,112 @@ async fn a_damaged_token_is_refused<B: Broker>() {
     assert_eq!(answer.status(), 400);
     let body: Value = answer.json().await.expect("JSON");
     assert!(body["error"]["message"].is_string(), "{body}");
+}
+
+async fn a_token_of_other_topics_is_refused<B: Broker>() {
+    let world = World::<B>::start(Spec::default()).await;
+    let elsewhere = World::<B>::start(Spec::default()).await;
+    let (_, session) = Ws::open_v1(elsewhere.engine.addr("ws"), "c", "").await;
+    let token = session["resume"].as_str().expect("a token");
+    let refused = Ws::try_open(world.engine.addr("ws"), &format!("/?last_event_id={token}"), &[]).await;
+    assert_eq!(refused.expect_err("refused").status, 400);
+}
+
+async fn a_gap_is_told_on_a_stream_and_in_a_poll<B: Broker>() {
+    let endpoint = if B::KIND == "memory" { json!({ "retain": 20 }) } else { json!({}) };
+    let world = World::<B>::start(Spec { endpoint, ..Spec::default() }).await;
+    let (old, session) = Sse::open(&world.engine, "old", "").await;
+    drop(old);
+    world.publish((0..100).map(|i| i.to_string())).await;
+    world.broker.forget(80).await;
+    let query = format!("?last_event_id={}", session.id.expect("a token"));
+    let (mut sse, _) = Sse::open(&world.engine, "sse", &query).await;
+    let notice = sse.next().await.expect("a notice");
+    assert_eq!((notice.event.as_str(), notice.data.contains("gap")), ("mediation.notice", true), "{notice:?}");
+    assert_eq!(sse.event().await.data, "80");
+    let subscribe = http().post(world.engine.url("poll", &format!("/subscribe{query}"))).header("x-client-id", "poll");
+    assert_eq!(subscribe.send().await.expect("an answer").status(), 201);
+    let poll = async || {
+        let poll = http().get(world.engine.url("poll", "/poll")).header("x-client-id", "poll").send().await;
+        let answer = poll.expect("an answer");
+        let told = answer.headers().get("x-notice").map(|v| v.to_str().expect("text").to_owned());
+        (told, answer.text().await.expect("a body"))
+    };
+    assert_eq!(poll().await, (Some("gap".to_owned()), "80".to_owned()));
+    assert_eq!(poll().await, (None, "81".to_owned()), "told once");
+}
+
+/// A durable client that acknowledged n of six events and left; the token of its opening.
+async fn durable_after<B: Broker>(world: &World<B>, client_id: &str, n: usize) -> String {
+    let (mut ws, session) = Ws::open_v1(world.engine.addr("ws"), client_id, "").await;
+    world.acknowledged_is(client_id, 0).await;
+    world.publish((0..6).map(|i| i.to_string())).await;
+    for seen in 0..6 {
+        let id = ws.json_of("event").await["id"].clone();
+        if seen < n {
+            ws.ack(&[&id]).await;
+        }
+    }
+    world.acknowledged_is(client_id, n as i64).await;
+    ws.close().await;
+    world.engine.session_gone(client_id).await;
+    session["resume"].as_str().expect("a token").to_owned()
+}
+
+async fn an_older_token_counts_and_leaves_the_durable_position<B: Broker>() {
+    let world = World::<B>::start(Spec { down: json!({ "durable": true }), ..Spec::default() }).await;
+    let token = durable_after(&world, "durable", 5).await;
+    let (mut ws, _) = Ws::open_v1(world.engine.addr("ws"), "durable", &format!("?last_event_id={token}")).await;
+    let first = ws.json_of("event").await;
+    assert_eq!(first["payload"], "0", "the earlier of the two: {first}");
+    ws.ack(&[&first["id"]]).await;
+    world.engine.session_when("durable", "the ack is seen", |s| s["settled"] == 1).await;
+    ws.close().await;
+    world.engine.session_gone("durable").await;
+    let (mut ws, _) = Ws::open_v1(world.engine.addr("ws"), "durable", "").await;
+    assert_eq!(ws.json_of("event").await["payload"], "5", "never below the highest seen");
+}
+
+async fn a_newer_token_does_not_skip_what_a_durable_client_has_not_acknowledged<B: Broker>() {
+    let world = World::<B>::start(Spec { down: json!({ "durable": true }), ..Spec::default() }).await;
+    durable_after(&world, "durable", 2).await;
+    let (_, at_the_end) = Ws::open_v1(world.engine.addr("ws"), "other", "").await;
+    let token = at_the_end["resume"].as_str().expect("a token");
+    let (mut ws, _) = Ws::open_v1(world.engine.addr("ws"), "durable", &format!("?last_event_id={token}")).await;
+    assert_eq!(ws.json_of("event").await["payload"], "2", "the earlier of the two");
+}
+
+#[test]
+fn a_token_of_an_earlier_life_of_memory_is_a_gap() {
+    run(async {
+        let world = World::<Memory>::start(Spec::default()).await;
+        let (_, session) = Ws::open_v1(world.engine.addr("ws"), "c", "").await;
+        let token = session["resume"].as_str().expect("a token");
+        let second = world.second_engine().await;
+        let (mut ws, _) = Ws::open_v1(second.addr("ws"), "c", &format!("?last_event_id={token}")).await;
+        let notice = ws.json().await;
+        assert_eq!((&notice["type"], &notice["code"]), (&"notice".into(), &"gap".into()), "{notice}");
+    });
+}
+
+#[test]
+fn above_32_partitions_there_are_ids_without_tokens() {
+    run(async {
+        for (partitions, parts) in [(32, 2), (33, 1)] {
+            let world = World::<OnKafka>::start(Spec { partitions, ..Spec::default() }).await;
+            mediation_tests::eventually("all partitions have a leader", async || {
+                Ws::try_open(world.engine.addr("ws"), "/", &[]).await.map(drop).map_err(|e| format!("{e:?}"))
+            })
+            .await;
+            let (mut sse, session) = Sse::open(&world.engine, "sse", "").await;
+            assert_eq!(session.id.is_some(), parts == 2, "{partitions} partitions: {session:?}");
+            world.publish(["x"]).await;
+            let id = sse.event().await.id.expect("an id");
+            assert_eq!(id.split('~').count(), parts, "{partitions} partitions: {id}");
+            drop(sse);
+            let (mut again, _) = Sse::open(&world.engine, "again", &format!("?last_event_id={id}")).await;
+            world.publish(["y"]).await;
+            assert_eq!(again.event().await.data, "y", "it goes on, or starts afresh where nothing else can be done");
+        }
+    });
 }

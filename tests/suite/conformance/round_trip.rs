@@ -152,7 +152,7 @@ fn a_kafka_tombstone_is_an_empty_frame_and_says_so() {
         let (mut v1, _) = Ws::open_v1(world.engine.addr("ws"), "v1", "").await;
         let key = Some(b"k".to_vec());
         let null = ("x-null".to_owned(), None);
-        world.publish_records(&[Record { key, payload: None, headers: vec![null], partition: None }]).await;
+        world.publish_records(&[Record { key, payload: None, headers: vec![null], ..Record::default() }]).await;
         assert_eq!(plain.event().await, b"");
         let frame = v1.json_of("event").await;
         assert_eq!(frame["metadata"]["mediation.null"], "true", "{frame}");

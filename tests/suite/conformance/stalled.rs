@@ -10,6 +10,7 @@ on_every_broker!(
     a_stalled_client_stops_its_own_consumer_and_nobody_elses_under_at_least_once,
     a_stalled_client_stops_its_own_consumer_and_nobody_elses_under_auto,
     a_stalled_sse_client_stops_its_own_consumer_and_nobody_elses,
+    a_client_that_takes_nothing_is_closed_where_a_limit_is_set,
 );
 
 const EVENTS: usize = 300;
@@ -91,4 +92,20 @@ async fn beside_a_stalled_client<B: Broker>(world: &World<B>) {
     let grown = world.engine.usage().resident.saturating_sub(before.resident);
     assert!(grown < log + 48 * 1024, "resident memory grew by {grown} KiB");
     drop(tokio::spawn(async move { other.closed().await })); // goes on answering pings
+}
+
+async fn a_client_that_takes_nothing_is_closed_where_a_limit_is_set<B: Broker>() {
+    let down = json!({ "slow_client_timeout": "3s" });
+    let world = World::<B>::start(Spec { down, ..Spec::default() }).await;
+    let stalled = RawWs::open(world.engine.addr("ws"), "stalled", Some(8192)).await;
+    let mut other = Ws::open(world.engine.addr("ws"), "other").await;
+    world.publish((0..10).map(event)).await;
+    for n in 0..10 {
+        assert_eq!(number(&other.event().await), n, "the other client");
+    }
+    let reads_on = tokio::spawn(async move { other.closed().await });
+    world.engine.session_gone("stalled").await;
+    assert!(world.engine.session("other").await.is_some(), "only the one that takes nothing");
+    reads_on.abort();
+    drop(stalled);
 }

@@ -1,11 +1,15 @@
 //! Two connections of one durable client: the newer goes on where the older was, the older is told.
 
-use mediation_tests::{Broker, Spec, Sse, World, Ws};
+use mediation_tests::{Broker, Spec, Sse, World, Ws, http};
 use serde_json::json;
+
+use super::writing::{ask, large};
 
 on_every_broker!(
     a_newer_connection_takes_a_durable_session_over,
     a_replaced_sse_stream_is_told_not_to_come_back_soon,
+    a_newer_session_waits_until_the_older_has_let_go,
+    a_replaced_poll_is_410,
     two_connections_of_one_client_both_live_where_nothing_is_durable,
 );
 
@@ -47,6 +51,35 @@ async fn a_replaced_sse_stream_is_told_not_to_come_back_soon<B: Broker>() {
     assert!(raw.contains("retry: 3600000") || raw.contains("retry:3600000"), "{raw}");
     world.publish(["x"]).await;
     assert_eq!(newer.event().await.data, "x");
+}
+
+async fn a_newer_session_waits_until_the_older_has_let_go<B: Broker>() {
+    let world = World::<B>::start(durable()).await;
+    // It does not read: it cannot be told, and lets go when its patience is over.
+    let older = ask(&world, "sse", "/", "one").await;
+    world.engine.session_when("one", "it is there", |s| s["state"] == "live").await;
+    world.publish([large()]).await;
+    world.engine.session_when("one", "the event is its", |s| s["delivered"] == 1).await;
+    let (mut newer, _) = Sse::open(&world.engine, "one", "").await;
+    let left: Vec<_> = world.engine.sessions().await.into_iter().filter(|s| s["client_id"] == "one").collect();
+    assert_eq!(left.len(), 1, "the older is still there: {left:?}");
+    assert!(newer.event().await.data.as_bytes() == large(), "what the older was not given wholly");
+    drop(older);
+}
+
+async fn a_replaced_poll_is_410<B: Broker>() {
+    let world = World::<B>::start(durable()).await;
+    let subscribe = || http().post(world.engine.url("poll", "/subscribe")).header("x-client-id", "one").send();
+    let older: serde_json::Value = subscribe().await.expect("an answer").json().await.expect("JSON");
+    let poll = |session: &serde_json::Value| {
+        let id = session["session_id"].as_str().expect("an id").to_owned();
+        http().get(world.engine.url("poll", "/poll?wait=30s")).header("x-session-id", id).send()
+    };
+    let waiting = tokio::spawn(poll(&older));
+    let newer: serde_json::Value = subscribe().await.expect("an answer").json().await.expect("JSON");
+    assert_eq!(waiting.await.expect("no panic").expect("an answer").status(), 410);
+    world.publish(["x"]).await;
+    assert_eq!(poll(&newer).await.expect("an answer").text().await.expect("a body"), "x");
 }
 
 async fn two_connections_of_one_client_both_live_where_nothing_is_durable<B: Broker>() {
