@@ -6,6 +6,7 @@
 //! - `spec` the configuration that most tests share, and what a test changes in it
 //! - `broker` what the conformance suite needs from a broker, for `memory`
 //! - `kafka` Apache Kafka as a process, and as a broker for the conformance suite
+//! - `netns` a host of its own for a client, which can vanish
 //! - `ws`, `raw_ws`, `sse` clients; `raw_ws` withholds pongs, stops reading, and breaks rules
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
@@ -15,6 +16,7 @@
 pub mod broker;
 pub mod engine;
 pub mod kafka;
+pub mod netns;
 pub mod process;
 pub mod raw_ws;
 pub mod run;
@@ -25,6 +27,7 @@ pub mod ws;
 pub use broker::{Broker, Memory, Record, World};
 pub use engine::Engine;
 pub use kafka::{Kafka, OnKafka};
+pub use netns::FarHost;
 pub use raw_ws::RawWs;
 pub use run::{eventually, run, unique};
 pub use spec::Spec;

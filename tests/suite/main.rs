@@ -7,6 +7,8 @@
 mod conformance;
 mod http_answers;
 mod kafka_faults;
+mod kafka_security;
+mod limits;
 mod long_poll;
 mod operating;
 mod other_clients;
