@@ -100,6 +100,7 @@ tests() {
   want curl command -v curl
   want openssl command -v openssl
   want util-linux command -v setpriv
+  want iproute2 command -v ip # network namespaces: hosts that vanish
   install_missing
   components
   mkdir -p "$cache"

@@ -18,7 +18,7 @@ use crate::run::{eventually, failing, unique};
 pub struct Engine {
     /// The process.
     pub child: Child,
-    listeners: HashMap<String, SocketAddr>,
+    listeners: HashMap<String, String>,
     dir: PathBuf,
 }
 
@@ -86,7 +86,7 @@ impl Engine {
         .await;
         for pair in listeners.split(',') {
             let (name, addr) = pair.split_once('=').unwrap_or_else(|| panic!("NAME=ADDRESS, not {pair:?}"));
-            engine.listeners.insert(name.to_owned(), addr.parse().unwrap_or_else(|e| panic!("{pair:?}: {e}")));
+            engine.listeners.insert(name.to_owned(), addr.to_owned());
         }
         engine
     }
@@ -104,7 +104,17 @@ impl Engine {
     /// When there is none of that name.
     #[must_use]
     pub fn addr(&self, name: &str) -> SocketAddr {
-        *self.listeners.get(name).unwrap_or_else(|| panic!("no listener {name} in {:?}", self.listeners))
+        let addr = self.place(name);
+        addr.parse().unwrap_or_else(|e| panic!("{name} listens on {addr}: {e}"))
+    }
+
+    /// Where a listener listens, as the log names it: `unix:PATH` for a Unix socket.
+    ///
+    /// # Panics
+    /// When there is none of that name.
+    #[must_use]
+    pub fn place(&self, name: &str) -> &str {
+        self.listeners.get(name).unwrap_or_else(|| panic!("no listener {name} in {:?}", self.listeners))
     }
 
     /// A listener's address with a path.
@@ -213,7 +223,8 @@ impl Engine {
     /// Without a runtime: a failing test has none to await on.
     fn sessions_now(&self) -> std::io::Result<String> {
         let Some(addr) = self.listeners.get("admin") else { return Ok("not ready".to_owned()) };
-        let mut socket = std::net::TcpStream::connect_timeout(addr, Duration::from_secs(2))?;
+        let addr = addr.parse().map_err(std::io::Error::other)?;
+        let mut socket = std::net::TcpStream::connect_timeout(&addr, Duration::from_secs(2))?;
         socket.set_read_timeout(Some(Duration::from_secs(2)))?;
         socket.write_all(b"GET /sessions HTTP/1.1\r\nHost: admin\r\nConnection: close\r\n\r\n")?;
         let mut answer = Vec::new();

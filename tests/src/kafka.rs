@@ -22,7 +22,7 @@ use serde_json::{Value, json};
 
 use crate::broker::{Broker, Record, World};
 use crate::engine::Engine;
-use crate::process::{Child, spawn};
+use crate::process::{Child, cache, spawn};
 use crate::run::{failing, unique, within};
 use crate::spec::Spec;
 
@@ -38,6 +38,17 @@ pub struct Kafka {
 
 fn script(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("brokers").join(name)
+}
+
+/// A file of the test's own certificate authority (`brokers/certs.sh`).
+///
+/// # Panics
+/// When there is none: the Kafka that is started first makes it.
+#[must_use]
+pub fn certificate(name: &str) -> String {
+    let path = cache().join("tls").join(name);
+    assert!(path.exists(), "{} is not there: run scripts/setup.sh test", path.display());
+    path.to_str().expect("a plain path").to_owned()
 }
 
 /// Four ports in a row that nobody has. Below the ephemeral range: a broker that is killed must get its port back.
@@ -133,6 +144,18 @@ impl Kafka {
     #[must_use]
     pub fn bootstrap(&self) -> String {
         format!("127.0.0.1:{}", self.port)
+    }
+
+    /// Its listener with TLS and SASL: user `app`, password `app-secret`.
+    #[must_use]
+    pub fn sasl_ssl(&self) -> String {
+        format!("127.0.0.1:{}", self.port + 2)
+    }
+
+    /// Its listener with TLS that wants a client's certificate.
+    #[must_use]
+    pub fn ssl(&self) -> String {
+        format!("127.0.0.1:{}", self.port + 3)
     }
 
     /// SIGKILL.

@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, OnceLock};
@@ -75,6 +75,18 @@ pub fn spawn_to(stdout: Stdio, program: &Path, args: &[&str], envs: &[(&str, &st
     }
     stderr.follow(inner.stderr.take().expect("piped"));
     Child { inner: Mutex::new(inner), pid, stdout, stderr }
+}
+
+/// Where the test set-up installs things: MEDIATION_CACHE, else a folder of the home.
+///
+/// # Panics
+/// When there is no home.
+#[must_use]
+pub fn cache() -> PathBuf {
+    std::env::var_os("MEDIATION_CACHE").map_or_else(
+        || PathBuf::from(std::env::var_os("HOME").expect("a home")).join(".cache/mediation-engine"),
+        PathBuf::from,
+    )
 }
 
 impl Child {

@@ -18,6 +18,9 @@ pub const PING: u8 = 9;
 /// See [`TEXT`].
 pub const PONG: u8 = 10;
 
+/// The header line that asks for `mediation.v1`.
+pub const V1: &str = "Sec-WebSocket-Protocol: mediation.v1\r\n";
+
 /// A connected client.
 #[derive(Debug)]
 pub struct RawWs {
@@ -30,21 +33,20 @@ impl RawWs {
     /// # Panics
     /// When it is refused.
     pub async fn open(addr: SocketAddr, client_id: &str, receive_buffer: Option<u32>) -> Self {
-        Self::open_with(addr, client_id, receive_buffer, "").await
+        Self::over(connect(addr, receive_buffer).await, client_id, "").await
     }
 
     /// Connects as that client with `mediation.v1`.
     pub async fn open_v1(addr: SocketAddr, client_id: &str) -> Self {
-        Self::open_with(addr, client_id, None, "Sec-WebSocket-Protocol: mediation.v1\r\n").await
+        Self::over(connect(addr, None).await, client_id, V1).await
     }
 
-    async fn open_with(addr: SocketAddr, client_id: &str, receive_buffer: Option<u32>, more: &str) -> Self {
-        let socket = TcpSocket::new_v4().expect("a socket");
-        if let Some(bytes) = receive_buffer {
-            socket.set_recv_buffer_size(bytes).expect("a buffer size");
-        }
-        let mut socket = socket.connect(addr).await.expect("the listener accepts");
-        socket.set_nodelay(true).expect("an option of every TCP socket");
+    /// Opens over a connection that is there; `more` are further header lines.
+    ///
+    /// # Panics
+    /// When it is refused.
+    pub async fn over(mut socket: TcpStream, client_id: &str, more: &str) -> Self {
+        let addr = socket.peer_addr().expect("it is connected");
         let request = format!(
             "GET / HTTP/1.1\r\nHost: {addr}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
              Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nX-Client-ID: {client_id}\r\n{more}\r\n"
@@ -133,6 +135,16 @@ impl RawWs {
     pub fn reset(self) {
         self.socket.set_zero_linger().expect("an option of every TCP socket");
     }
+}
+
+async fn connect(addr: SocketAddr, receive_buffer: Option<u32>) -> TcpStream {
+    let socket = TcpSocket::new_v4().expect("a socket");
+    if let Some(bytes) = receive_buffer {
+        socket.set_recv_buffer_size(bytes).expect("a buffer size");
+    }
+    let socket = socket.connect(addr).await.expect("the listener accepts");
+    socket.set_nodelay(true).expect("an option of every TCP socket");
+    socket
 }
 
 /// A masked frame (the mask is all zeros: allowed, and readable in a capture).

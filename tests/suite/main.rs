@@ -8,6 +8,8 @@ mod conformance;
 mod hostile_clients;
 mod http_answers;
 mod kafka_faults;
+mod kafka_security;
+mod limits;
 mod long_poll;
 mod operating;
 mod other_clients;

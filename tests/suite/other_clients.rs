@@ -2,17 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
-use mediation_tests::process::{Child, spawn};
+use mediation_tests::process::{Child, cache, spawn};
 use mediation_tests::{Kafka, OnKafka, Spec, World, eventually, run};
 use nix::sys::signal::Signal;
 use serde_json::json;
 
 fn python() -> PathBuf {
-    let cache = std::env::var_os("MEDIATION_CACHE").map_or_else(
-        || PathBuf::from(std::env::var_os("HOME").expect("a home")).join(".cache/mediation-engine"),
-        PathBuf::from,
-    );
-    let python = cache.join("venv/bin/python");
+    let python = cache().join("venv/bin/python");
     assert!(python.exists(), "{} is not there: run scripts/setup.sh test", python.display());
     python
 }

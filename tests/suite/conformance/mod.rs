@@ -21,6 +21,7 @@ macro_rules! on_every_broker {
 mod acknowledging;
 mod churn;
 mod flat_out;
+mod half_open;
 mod leaving;
 mod publishing;
 mod resuming;

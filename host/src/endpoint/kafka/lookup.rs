@@ -22,6 +22,9 @@ use crate::endpoint::supervisor::Status;
 const ABSENT_AGAIN: u32 = 5;
 const ABSENT_PAUSE: Duration = Duration::from_millis(250);
 
+/// Log lines and errors taken after one check, at most.
+const EVENTS_AT_ONCE: usize = 1000;
+
 /// See the module.
 pub(super) struct Lookup {
     client: BaseConsumer<Context>,
@@ -46,8 +49,7 @@ impl Lookup {
     /// Whether a broker answers; asked about one topic, since without one it would list all.
     pub(super) fn check(&self, topic: &str, limit: Duration) -> Result<(), String> {
         let answer = self.client.fetch_metadata(Some(topic), limit);
-        // Its log lines and errors, which nobody else takes; it has no messages.
-        while self.client.poll(Duration::ZERO).is_some() {}
+        self.take_events();
         let Err(error) = answer else {
             self.client.context().clear_reason();
             return Ok(());
@@ -57,6 +59,18 @@ impl Lookup {
             Some(reason) => format!("brokers {}: {code}: {reason}", self.brokers),
             None => format!("brokers {}: {code}", self.brokers),
         })
+    }
+
+    /// Takes its log lines and errors, which nobody else takes; it has no messages. A poll that served a log line gives
+    /// nothing though the error, which says why the broker cannot be reached, waits behind it.
+    fn take_events(&self) {
+        let context = self.client.context();
+        for _ in 0..EVENTS_AT_ONCE {
+            let served = context.served();
+            if self.client.poll(Duration::ZERO).is_none() && context.served() == served {
+                return;
+            }
+        }
     }
 
     /// How many partitions a topic has.
