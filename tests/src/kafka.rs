@@ -193,6 +193,16 @@ impl Kafka {
         made.into_iter().for_each(|topic| drop(topic.expect("the topic is made")));
     }
 
+    /// Deletes a topic; one of that name may be made right away.
+    ///
+    /// # Panics
+    /// When the broker refuses.
+    pub async fn delete_topic(&self, topic: &str) {
+        let options = AdminOptions::new().operation_timeout(Some(Duration::from_secs(30)));
+        let deleted = within("a topic is deleted", self.admin.delete_topics(&[topic], &options)).await;
+        deleted.expect("an answer").into_iter().for_each(|topic| drop(topic.expect("the topic is deleted")));
+    }
+
     /// Forgets everything before an offset, as retention does.
     ///
     /// # Panics

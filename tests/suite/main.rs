@@ -11,6 +11,7 @@ mod kafka_faults;
 mod kafka_security;
 mod limits;
 mod long_poll;
+mod made_anew;
 mod operating;
 mod other_clients;
 mod resume;
