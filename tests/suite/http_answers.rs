@@ -367,3 +367,15 @@ fn a_body_that_does_not_come_is_408() {
         assert_eq!(&head, b"HTTP/1.1 408");
     });
 }
+
+#[test]
+fn what_the_broker_refuses_for_good_is_422() {
+    run(async {
+        let config = json!({ "topic_in": "a", "topic_out": "b", "topics": 1 });
+        let endpoint = json!({ "name": "broker", "type": "memory", "config": config });
+        let engine = Engine::start(&Spec::default().config(&endpoint, Vec::new(), Vec::new())).await;
+        Ws::try_open(engine.addr("ws"), "/", &[]).await.expect("admitted: it makes the one topic");
+        let post = http().post(engine.url("post", "/")).body("x");
+        assert_eq!(answer(post).await, is(422, "refused_by_broker"));
+    });
+}

@@ -182,7 +182,8 @@ fn a_full_upstream_stops_reading_the_clients_socket_in_bounded_memory() {
         assert!(sent < 4096, "128 MiB were taken from the client while nothing was confirmed");
         let grown = world.engine.usage().resident.saturating_sub(before);
         assert!(grown < 16 * 1024, "resident memory grew by {grown} KiB");
-        world.engine.session_when("up", "it is parked", |s| s["parked"] == true).await;
+        let session = world.engine.session_when("up", "it is parked", |s| s["parked"] == true).await;
+        assert_eq!(session["publishing"], 4, "as many as the channel has places: {session}");
         kafka.thaw();
         ws.send_bytes(&frame).await;
         ws.send(TEXT, b"last").await;
