@@ -79,7 +79,6 @@ fn a_session_whose_partitions_are_gone_is_told_and_ended() {
         sse.events(9).await;
         kafka.delete_topic(&topic).await;
         kafka.create_topic(&topic, 1).await;
-        kafka.produce(&topic, &records("new", 1)).await;
         until(&mut sse, "fewer partitions").await;
         engine.session_gone("fewer-1").await;
     });

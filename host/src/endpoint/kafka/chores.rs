@@ -41,6 +41,9 @@ struct Todo {
     verify: bool,
 }
 
+/// Lane, topic, partition, next position: see `Lanes::positions`.
+type Read = (usize, usize, i32, i64);
+
 enum Done {
     Found(Found),
     Fine,
@@ -166,7 +169,8 @@ impl Chores {
         let lookup = Arc::clone(&self.lookup);
         let topics = Arc::clone(topics);
         if std::mem::take(&mut self.todo.verify) {
-            return Some(self.pool.run(move || verify(&lookup, &topics)));
+            let lanes = lanes.positions();
+            return Some(self.pool.run(move || verify(&lookup, &topics, &lanes)));
         }
         if self.todo.edges && Instant::now() >= self.edges_after {
             self.todo.edges = false;
@@ -193,25 +197,30 @@ fn assign(consumer: &Dedicated, todo: &[(Vec<Place>, bool)]) -> Done {
     Done::Fine
 }
 
-fn verify(lookup: &Lookup, topics: &[Arc<str>]) -> Done {
-    match topics.iter().find_map(|topic| lookup.partitions(topic, LIMIT).err()) {
-        None => Done::Fine,
-        Some(error) => Done::Failed(error, Todo { verify: true, ..Todo::default() }),
+/// Whether all topics and partitions are there. A partition that is gone would fail the question about all others.
+fn there(lookup: &Lookup, topics: &[Arc<str>], lanes: &[Read]) -> Result<(), SubscribeError> {
+    for (at, topic) in topics.iter().enumerate() {
+        let count = lookup.partitions(topic, LIMIT)?;
+        if lanes.iter().any(|(_, of, partition, _)| *of == at && *partition >= count) {
+            // Believed once it is said again and again: a broker may not know yet of partitions that were added.
+            return Err(SubscribeError::AddressNotFound(format!(
+                "topic {topic:?} was made anew with fewer partitions"
+            )));
+        }
+    }
+    Ok(())
+}
+
+fn verify(lookup: &Lookup, topics: &[Arc<str>], lanes: &[Read]) -> Done {
+    match there(lookup, topics, lanes) {
+        Ok(()) => Done::Fine,
+        Err(error) => Done::Failed(error, Todo { verify: true, ..Todo::default() }),
     }
 }
 
-fn edges(lookup: &Lookup, topics: &[Arc<str>], lanes: Vec<(usize, usize, i32, i64)>) -> Done {
-    // A partition that is gone would fail the question about all others.
-    for (_, topic, partition, _) in &lanes {
-        let Some(name) = topics.get(*topic) else { continue };
-        match lookup.partitions(name, LIMIT) {
-            Ok(count) if *partition >= count => {
-                let error = SubscribeError::Refused(format!("topic {name:?} was made anew with fewer partitions"));
-                return Done::Failed(error, Todo::default());
-            }
-            Ok(_) => {}
-            Err(error) => return Done::Failed(error, Todo { edges: true, ..Todo::default() }),
-        }
+fn edges(lookup: &Lookup, topics: &[Arc<str>], lanes: Vec<Read>) -> Done {
+    if let Err(error) = there(lookup, topics, &lanes) {
+        return Done::Failed(error, Todo { edges: true, ..Todo::default() });
     }
     let named = named(topics, lanes.iter().map(|(_, topic, partition, _)| (*topic, *partition)));
     let found = lookup
