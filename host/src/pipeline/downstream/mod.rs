@@ -4,6 +4,8 @@
 //! It is polled by whoever owns the client's socket. Dropping it is the one way that it ends: what is unanswered has
 //! moved no watermark, and the subscription releases what it holds at the broker.
 
+mod places;
+
 use std::cell::RefCell;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -15,13 +17,14 @@ use mediation_delivery::{Answer, Answered, Backoff, Hold, Limits, Token, Window}
 use tokio::time::Sleep;
 
 use crate::config::{Direction, Guarantee};
-use crate::endpoint::position::{Position, ResumeToken};
 use crate::endpoint::{Budget, Delivery, Lost, Pulled, Subscription};
-use crate::event::now_ms;
-use crate::event::{Event, EventId};
+use crate::event::{Event, now_ms};
 use crate::observe::packet::Record;
 use crate::routing::Route;
-use crate::session::{Place, Session};
+use crate::session::Session;
+use places::LaneState;
+
+pub use places::Resume;
 
 /// Events that are taken and written in one go.
 pub const BATCH: usize = 128;
@@ -56,17 +59,6 @@ pub enum Step {
     Gap,
 }
 
-/// Which position a resume token names.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Resume {
-    /// The first event not yet given.
-    Given,
-    /// The same, where each batch is an answer of its own: nor does it pass what an earlier answer may not have brought.
-    Answered,
-    /// The first event not yet acknowledged by the client.
-    Acknowledged,
-}
-
 struct Kept {
     event: Arc<Event>,
     lane: usize,
@@ -75,25 +67,6 @@ struct Kept {
     given_ms: u64,
     /// With which batch it was given last.
     batch: u64,
-}
-
-impl Kept {
-    /// Where a client goes on that is to get it again.
-    fn place(&self) -> i64 {
-        match self.event.id {
-            EventId::Log { offset, .. } => offset,
-            _ => self.next.saturating_sub(1),
-        }
-    }
-}
-
-struct LaneState {
-    topic: u16,
-    partition: i32,
-    start: i64,
-    given: i64,
-    /// Its log was made anew: a later lane stands for the partition.
-    over: bool,
 }
 
 /// See the module's documentation.
@@ -342,77 +315,6 @@ impl Downstream {
         stats.waiting.store(small(self.window.waiting()), Ordering::Relaxed);
         stats.oldest_ms.store(self.window.oldest().map_or(0, |kept| kept.given_ms), Ordering::Relaxed);
         self.show_places();
-    }
-
-    fn show_places(&mut self) {
-        self.marked = false;
-        self.session.set_places(self.lanes.iter().enumerate().filter(|(_, lane)| !lane.over).map(|(at, lane)| Place {
-            topic: lane.topic,
-            partition: lane.partition,
-            given: lane.given,
-            settled: self.window.watermark(at).unwrap_or(lane.start),
-        }));
-    }
-
-    fn meet_lanes(&mut self) {
-        for lane in self.source.lanes().iter().skip(self.lanes.len()) {
-            let &crate::endpoint::Lane { topic, partition, start } = lane;
-            for older in self.lanes.iter_mut().filter(|lane| lane.topic == topic && lane.partition == partition) {
-                older.over = true;
-            }
-            self.lanes.push(LaneState { topic, partition, start, given: start, over: false });
-        }
-    }
-
-    /// Marks an event as given: called for each, in the order of writing.
-    pub fn mark_given(&mut self, given: &Given) {
-        if let Some(lane) = self.lanes.get_mut(given.lane) {
-            lane.given = lane.given.max(given.next);
-            self.marked = true;
-        }
-    }
-
-    /// Where a client that has all that was marked given (or acknowledged) goes on; None on endpoints without a log.
-    #[must_use]
-    pub fn resume_token(&self) -> Option<String> {
-        let scope = self.source.scope()?;
-        let now = self.lanes.iter().enumerate().filter(|(_, lane)| !lane.over);
-        let positions = now.map(|(at, lane)| Position {
-            topic: lane.topic,
-            partition: lane.partition,
-            offset: match self.resume {
-                Resume::Given => self.first_waiting(at).map_or(lane.given, |waiting| waiting.min(lane.given)),
-                Resume::Answered => self.first_elsewhere(at).map_or(lane.given, |other| other.min(lane.given)),
-                Resume::Acknowledged => self.window.watermark(at).unwrap_or(lane.start),
-            },
-        });
-        ResumeToken::encode(scope, positions)
-    }
-
-    /// The oldest event of a lane that did not get there and waits to be given again: a token must not pass it.
-    fn first_waiting(&self, lane: usize) -> Option<i64> {
-        if self.window.waiting() == 0 {
-            return None;
-        }
-        self.window.waiting_items().filter(|kept| kept.lane == lane).map(Kept::place).min()
-    }
-
-    /// The oldest event of a lane that is not settled and did not come with the last batch.
-    fn first_elsewhere(&self, lane: usize) -> Option<i64> {
-        let elsewhere = self.window.unsettled_items().filter(|kept| kept.lane == lane && kept.batch != self.batch);
-        elsewhere.map(Kept::place).min()
-    }
-
-    /// Permits in use.
-    #[must_use]
-    pub fn held(&self) -> usize {
-        self.window.held()
-    }
-
-    /// Whether it could take an event now.
-    #[must_use]
-    pub fn has_permits(&self) -> bool {
-        self.window.permits() > 0
     }
 
     /// Ready when the broker knows all that was settled: before a takeover.
