@@ -113,6 +113,7 @@ async fn consume(bootstrap: &str, topic: &str, count: usize) {
     // As the engine's consumers.
     config.set("fetch.message.max.bytes", "1048576").set("queued.max.messages.kbytes", "4096");
     config.set("queued.min.messages", "10000").set("fetch.queue.backoff.ms", "10");
+    config.set("fetch.max.bytes", "4194304");
     let consumer: StreamConsumer = config.create().expect("a consumer");
     let mut list = TopicPartitionList::new();
     list.add_partition_offset(topic, 0, Offset::Offset(0)).expect("an offset");

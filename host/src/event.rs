@@ -227,5 +227,11 @@ pub fn header_of(property: &str) -> &'static str {
     }
 }
 
+/// Whether a header's name is the engine's own to give.
+#[must_use]
+pub fn is_ours(header: &str) -> bool {
+    header.get(..10).is_some_and(|start| start.eq_ignore_ascii_case("mediation."))
+}
+
 /// The header that carries the event's id to the broker.
 pub const ID_HEADER: &str = "mediation.id";

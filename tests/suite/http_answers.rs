@@ -318,6 +318,22 @@ fn frames_against_the_protocol_close_with_1002_and_bad_text_with_1007() {
 }
 
 #[test]
+fn a_binary_frame_of_v1_closes_with_1003() {
+    run(async {
+        let world = World::<Memory>::start(Spec::default()).await;
+        let mut ws = RawWs::open_v1(world.engine.addr("up"), "binary-v1").await;
+        ws.send(mediation_tests::raw_ws::BINARY, b"{}").await;
+        loop {
+            let (opcode, payload) = ws.frame().await;
+            if opcode == mediation_tests::raw_ws::CLOSE {
+                assert_eq!(payload.first_chunk().map(|b| u16::from_be_bytes(*b)), Some(1003));
+                return;
+            }
+        }
+    });
+}
+
+#[test]
 fn foreign_origins_are_refused_and_allowed_ones_get_cors_headers() {
     run(async {
         let listeners = json!({ "sse": { "cors": true, "allowed_origins": ["https://app.example"] } });

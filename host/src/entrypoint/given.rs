@@ -24,7 +24,7 @@ pub(super) fn from_metadata(
             "traceparent" => properties.traceparent = Some(value),
             "key" => key = Some(value.into()),
             _ => match name.strip_prefix("header.") {
-                Some(header) if !header.is_empty() && !header.starts_with("mediation.") => {
+                Some(header) if !header.is_empty() && !crate::event::is_ours(header) => {
                     headers.push(Header { name: header.into(), value: Some(value.into()) });
                 }
                 _ => {
@@ -36,4 +36,30 @@ pub(super) fn from_metadata(
         }
     }
     Ok(((properties != Properties::default()).then(|| Box::new(properties)), key))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn given(key: &str) -> Result<Vec<Header>, String> {
+        let mut headers = Vec::new();
+        from_metadata([(key.to_owned(), "x".to_owned())], &mut headers).map(|_| headers)
+    }
+
+    #[test]
+    fn headers_travel_and_the_engines_own_do_not() {
+        assert_eq!(given("header.x-a").map(|headers| headers.len()), Ok(1));
+        for key in ["header.mediation.id", "header.Mediation.ID", "header.", "topic", "mediation.id"] {
+            assert!(given(key).is_err_and(|words| words.contains(key)), "{key}");
+        }
+    }
+
+    #[test]
+    fn ids_are_printable_and_leave_our_separators_alone() {
+        assert!(event_id("order-7/b").is_ok());
+        for id in ["", "a b", "a~b", "a%b", "\u{e4}", &"x".repeat(257)] {
+            assert!(event_id(id).is_err(), "{id}");
+        }
+    }
 }

@@ -127,7 +127,7 @@ pub fn finish(entrypoint: &Entrypoint, origin: Option<HeaderValue>, response: &m
 #[must_use]
 pub fn forwarded(entrypoint: &Entrypoint, headers: &HeaderMap) -> Vec<crate::event::Header> {
     let mut out = Vec::new();
-    for name in &entrypoint.forward_headers {
+    for name in entrypoint.forward_headers.iter().filter(|name| !crate::event::is_ours(name)) {
         let Ok(wanted) = HeaderName::from_bytes(name.as_bytes()) else { continue };
         for value in headers.get_all(wanted) {
             out.push(crate::event::Header {

@@ -6,7 +6,7 @@ use std::fs;
 use nix::sys::resource::{Resource, getrlimit};
 
 /// One librdkafka consumer: descriptors, and threads on a cluster of three brokers.
-const DESCRIPTORS: u64 = 7;
+const DESCRIPTORS: u64 = 10;
 const THREADS: u64 = 6;
 const MOST: u64 = 1000;
 
@@ -36,7 +36,7 @@ mod tests {
 
     #[test]
     fn the_smallest_limit_counts_and_half_is_left() {
-        assert_eq!(from_limits(Some(1024), None, None), 73);
+        assert_eq!(from_limits(Some(1024), None, None), 51);
         assert_eq!(from_limits(Some(1 << 20), Some(1200), None), 100);
         assert_eq!(from_limits(None, Some(1200), Some(120)), 10);
         assert_eq!(from_limits(None, None, None), 1000);

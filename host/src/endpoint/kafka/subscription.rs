@@ -211,7 +211,7 @@ impl KafkaSubscription {
                                 }
                                 self.gap = true;
                                 tracing::warn!(target: "kafka", endpoint = %self.status.name(), topic = &**name,
-                                    partition, start, "events were lost to retention: a session goes on at the log's start");
+                                    partition, start, "the position is not in the log any more (retention, or a topic made anew): a session goes on at the log's start");
                             }
                         }
                     }

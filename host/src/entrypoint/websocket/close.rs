@@ -6,6 +6,7 @@ use crate::session::Leave;
 pub(super) type Close = (u16, &'static str);
 
 pub(super) const PROTOCOL: Close = (1002, "protocol error");
+pub(super) const NOT_TEXT: Close = (1003, "mediation.v1 frames are text");
 pub(super) const BAD_DATA: Close = (1007, "a text message is not UTF-8");
 pub(super) const NO_UPSTREAM: Close = (1008, "no route takes messages here");
 pub(super) const TOO_LARGE: Close = (1009, "the message is larger than max_frame");

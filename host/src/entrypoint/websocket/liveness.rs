@@ -70,8 +70,8 @@ impl Liveness {
         self.may_ping() && now.saturating_duration_since(self.heard) >= interval
     }
 
-    /// Gone: a ping went unanswered for so long, and no event stands before it that no pong has answered for (a client
-    /// may merely not be reading).
+    /// Gone: a ping went unanswered for so long, and no event is out that a pong has not answered for (a client may merely
+    /// not be reading).
     pub(super) fn is_gone(&self, timeout: Duration, now: Instant) -> bool {
         !self.unread && self.in_flight.as_ref().is_some_and(|ping| now.saturating_duration_since(ping.sent) >= timeout)
     }

@@ -67,7 +67,7 @@ pub struct RouteMetrics {
     pub nacked: Counter,
     /// Events given to a client again.
     pub redelivered: Counter,
-    /// Times that retention overtook a session.
+    /// Times that the position of a session was not in the log any more.
     pub gaps: Counter,
     /// Live sessions.
     pub sessions: Gauge,

@@ -64,7 +64,7 @@ families! { Route {
     redelivered: RouteLabels => Counter, "redelivered", "Events that were given to a client again";
     publish_failed: RouteReason => Counter, "publish_failed", "Publishes that were not confirmed";
     events_lost: RouteReason => Counter, "events_lost", "Events that failed after their acknowledgement";
-    gaps: RouteLabels => Counter, "gaps", "Times that retention overtook a session";
+    gaps: RouteLabels => Counter, "gaps", "Times that the position of a session was not in the log any more";
     sessions: RouteLabels => Gauge, "sessions", "Sessions that live";
     sessions_opened: RouteLabels => Counter, "sessions_opened", "Sessions that were opened";
     sessions_closed: RouteReason => Counter, "sessions_closed", "Sessions that ended";

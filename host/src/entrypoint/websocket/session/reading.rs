@@ -42,6 +42,10 @@ impl WsSession {
         self.liveness.heard(Instant::now());
         match message {
             Message::Text(text) => self.given(text.into()),
+            Message::Binary(_) if self.v1 => {
+                self.close(close::NOT_TEXT);
+                self.down = None;
+            }
             Message::Binary(bytes) => self.given(bytes),
             Message::Pong(payload) => {
                 let covers = self.liveness.pong(&payload);
