@@ -27,7 +27,7 @@ pub(super) fn render(view: &dyn View, all: bool) -> String {
     let (ready, readiness) = view.readyz();
     let count = health.get("sessions").map_or(Cow::Borrowed("0"), text);
     let word = if ready { "ready" } else { "not ready" };
-    page += &format!("<p>Version {}, {word}, {count} sessions.</p>\n", env!("CARGO_PKG_VERSION"));
+    page += &format!("<p>Version {}, {word}, sessions: {count}.</p>\n", env!("CARGO_PKG_VERSION"));
     page += "<h2>Endpoints</h2>\n";
     page += &table(readiness.get("endpoints").unwrap_or(&Value::Null));
     page += "<h2>Routes</h2>\n";
@@ -57,6 +57,7 @@ fn table(value: &Value) -> String {
             columns.push(key);
         }
     }
+    columns.sort_by_key(|column| *column != "name");
     let mut html = String::from("<table>\n");
     if !columns.is_empty() {
         html += "<tr>";
