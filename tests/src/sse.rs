@@ -4,6 +4,8 @@ use std::pin::Pin;
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
+use tokio::net::TcpStream;
 
 use crate::engine::Engine;
 use crate::run::within;
@@ -63,7 +65,30 @@ impl Sse {
     /// The stream of an answer.
     #[must_use]
     pub fn of(answer: reqwest::Response) -> Self {
-        let body = Box::pin(answer.bytes_stream());
+        Self::parsing(Box::pin(answer.bytes_stream()))
+    }
+
+    /// The stream that answers a request which was sent on that connection; nothing has been read from it yet.
+    ///
+    /// # Panics
+    /// When it is refused.
+    pub async fn over(socket: TcpStream) -> Self {
+        let mut socket = BufReader::new(socket);
+        let mut head = String::new();
+        while !head.ends_with("\r\n\r\n") {
+            let read = within("the answer to a stream", socket.read_line(&mut head)).await.expect("an answer");
+            assert_ne!(read, 0, "a whole head, not {head}");
+        }
+        assert!(head.starts_with("HTTP/1.1 200"), "admitted, not {head}");
+        assert!(head.to_ascii_lowercase().contains("transfer-encoding: chunked"), "{head}");
+        let chunks = futures_util::stream::unfold(socket, |mut socket| async {
+            let chunk = chunk(&mut socket).await.ok()?;
+            Some((Ok(chunk), socket))
+        });
+        Self::parsing(Box::pin(chunks))
+    }
+
+    fn parsing(body: Pin<Box<dyn Stream<Item = reqwest::Result<Bytes>> + Send>>) -> Self {
         let (buffer, raw) = (Vec::new(), Vec::new());
         Self { body, buffer, raw, comments: Vec::new(), current: SseEvent::default(), data: Vec::new() }
     }
@@ -143,6 +168,17 @@ impl Sse {
         }
         None
     }
+}
+
+/// The next chunk of a chunked body (RFC 9112, 7.1).
+async fn chunk(socket: &mut BufReader<TcpStream>) -> std::io::Result<Bytes> {
+    let mut size = String::new();
+    socket.read_line(&mut size).await?;
+    let size = usize::from_str_radix(size.trim_end(), 16).map_err(std::io::Error::other)?;
+    let mut bytes = vec![0; size + 2];
+    socket.read_exact(&mut bytes).await?;
+    bytes.truncate(size);
+    Ok(bytes.into())
 }
 
 impl std::fmt::Debug for Sse {

@@ -1,9 +1,12 @@
 //! Clients that leave, in every way: the consumer is gone, the position stays, what was unacknowledged comes again.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
+use mediation_tests::process::spawn;
 use mediation_tests::raw_ws::{CLOSE, PONG};
-use mediation_tests::{Broker, Engine, OnKafka, RawWs, Spec, World, Ws, run};
+use mediation_tests::{Broker, Engine, OnKafka, RawWs, Spec, World, Ws, eventually, run};
+use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt as _;
 
@@ -91,6 +94,53 @@ async fn a_silent_client_is_gone_and_its_position_stays<B: Broker>() {
     ws.send(PONG, &ping).await;
     gone_with_position_zero(&world).await; // by the next ping, which it does not answer
     drop(ws);
+}
+
+#[test]
+fn however_a_client_goes_its_consumer_on_kafka_is_gone_within_seconds() {
+    run(async {
+        // No ping is due meanwhile: only the connection says it.
+        let world = World::<OnKafka>::start(Spec { down: json!({ "durable": true }), ..Spec::default() }).await;
+        let engine = &world.engine;
+        let consumers = || engine.metric("mediation_endpoint_dedicated_consumers{", &["broker"]);
+        let stays = Ws::open(engine.addr("ws"), "stays").await;
+        let come = async || {
+            eventually("its consumer is counted beside the one that stays", async || {
+                let now = consumers().await;
+                if now == 2.0 { Ok(()) } else { Err(now.to_string()) }
+            })
+            .await;
+        };
+        let gone = async |how: &str| {
+            let start = Instant::now();
+            eventually(&format!("the consumer is gone after {how}"), async || {
+                let now = consumers().await;
+                if now == 1.0 { Ok(()) } else { Err(now.to_string()) }
+            })
+            .await;
+            assert!(start.elapsed() < Duration::from_secs(5), "{how}: {:?}", start.elapsed());
+        };
+        assert_eq!(consumers().await, 1.0);
+
+        let ws = Ws::open(engine.addr("ws"), "goes").await;
+        come().await;
+        ws.close().await;
+        gone("a close").await;
+
+        let ws = held(&world).await;
+        come().await;
+        ws.reset();
+        gone("a reset").await;
+
+        let url = engine.url("sse", "/");
+        let args = ["--silent", "--no-buffer", "--header", "X-Client-ID: goes", &url];
+        let curl = spawn(Path::new("curl"), &args, &[]);
+        engine.session_when("goes", "the stream is there", |s| s["state"] == "live").await;
+        come().await;
+        curl.signal(Signal::SIGKILL);
+        gone("kill -9").await;
+        drop(stays);
+    });
 }
 
 /// A client with an event in hand that it does not confirm.
