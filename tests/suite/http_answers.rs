@@ -13,7 +13,13 @@ async fn engine(entrypoints: &[Value], routes: &[Value]) -> Engine {
         .await
 }
 
-async fn ask(engine: &Engine, name: &str, method: Method, path: &str, headers: &[(&str, &str)]) -> (u16, String) {
+pub(crate) async fn ask(
+    engine: &Engine,
+    name: &str,
+    method: Method,
+    path: &str,
+    headers: &[(&str, &str)],
+) -> (u16, String) {
     let mut request = http().request(method, engine.url(name, path));
     for (name, value) in headers {
         request = request.header(*name, *value);
@@ -22,7 +28,7 @@ async fn ask(engine: &Engine, name: &str, method: Method, path: &str, headers: &
 }
 
 /// Status and `error.code`.
-async fn answer(request: reqwest::RequestBuilder) -> (u16, String) {
+pub(crate) async fn answer(request: reqwest::RequestBuilder) -> (u16, String) {
     let answer = request.send().await.expect("an answer");
     let status = answer.status().as_u16();
     assert_eq!(answer.headers()["cache-control"], "no-store");
@@ -37,12 +43,12 @@ async fn answer(request: reqwest::RequestBuilder) -> (u16, String) {
     (status, body["error"]["code"].as_str().unwrap_or_default().to_owned())
 }
 
-fn refused(result: Result<Ws, Refusal>) -> (u16, String) {
+pub(crate) fn refused(result: Result<Ws, Refusal>) -> (u16, String) {
     let refusal = result.expect_err("refused before the upgrade");
     (refusal.status, refusal.code)
 }
 
-fn is(status: u16, code: &str) -> (u16, String) {
+pub(crate) fn is(status: u16, code: &str) -> (u16, String) {
     (status, code.to_owned())
 }
 

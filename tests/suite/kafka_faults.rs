@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use mediation_tests::raw_ws::{self, CLOSE, RawWs, TEXT};
 use mediation_tests::spec::{entrypoint, route};
-use mediation_tests::{Engine, Kafka, OnKafka, Record, Spec, Sse, Ws, http, run, unique};
+use mediation_tests::{Engine, Kafka, OnKafka, Record, Spec, Sse, World, Ws, http, run, unique};
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt as _;
 
@@ -106,25 +106,26 @@ fn the_engine_starts_without_a_broker_and_finds_it_later() {
 fn a_frozen_broker_leaves_accepted_posts_at_202_and_confirmed_ones_waiting() {
     run(async {
         let kafka = Kafka::victim().await;
-        let mut spec = Spec { up: json!({ "publish_timeout": "40s" }), ..Spec::default() };
-        let confirmed = OnKafka::world(&kafka, spec.clone()).await;
-        spec.guarantee = "auto";
-        let accepted = OnKafka::world(&kafka, spec).await;
-        for world in [&confirmed, &accepted] {
-            let post = http().post(world.engine.url("post", "/")).body("warm").send().await.expect("an answer");
-            assert!(post.status().is_success());
-            world.published(1).await;
+        for (confirmed, accepted) in [("at_least_once", "auto"), ("at_most_once", "none")] {
+            let up = json!({ "publish_timeout": "40s" });
+            let world = |guarantee| OnKafka::world(&kafka, Spec { up: up.clone(), ..Spec::with(guarantee) });
+            let (confirmed, accepted) = (world(confirmed).await, world(accepted).await);
+            for world in [&confirmed, &accepted] {
+                let post = http().post(world.engine.url("post", "/")).body("warm").send().await.expect("an answer");
+                assert!(post.status().is_success());
+                world.published(1).await;
+            }
+            kafka.freeze();
+            let post = |url: String| async move { http().post(url).body("x").send().await.expect("an answer") };
+            let waiting = tokio::spawn(post(confirmed.engine.url("post", "/")));
+            // It is behind the one above, and answered although nothing is confirmed.
+            assert_eq!(post(accepted.engine.url("post", "/")).await.status(), 202);
+            assert!(!waiting.is_finished(), "answered 200 without a confirm");
+            kafka.thaw();
+            assert_eq!(waiting.await.expect("no panic").status(), 200);
+            assert_eq!(confirmed.published(2).await[1].text(), "x");
+            assert_eq!(accepted.published(2).await[1].text(), "x");
         }
-        kafka.freeze();
-        let post = |url: String| async move { http().post(url).body("x").send().await.expect("an answer") };
-        let waiting = tokio::spawn(post(confirmed.engine.url("post", "/")));
-        // It is behind the one above, and answered although nothing is confirmed.
-        assert_eq!(post(accepted.engine.url("post", "/")).await.status(), 202);
-        assert!(!waiting.is_finished(), "answered 200 without a confirm");
-        kafka.thaw();
-        assert_eq!(waiting.await.expect("no panic").status(), 200);
-        assert_eq!(confirmed.published(2).await[1].text(), "x");
-        assert_eq!(accepted.published(2).await[1].text(), "x");
     });
 }
 
@@ -280,22 +281,54 @@ fn held_clients_are_told_that_the_broker_is_lost_and_back() {
 fn a_frozen_broker_leaves_v1_publishes_unanswered_until_it_confirms() {
     run(async {
         let kafka = Kafka::victim().await;
-        let up = json!({ "publish_timeout": "40s" });
-        let world = OnKafka::world(&kafka, Spec { up, ..Spec::default() }).await;
-        let (mut v1, _) = Ws::open_v1(world.engine.addr("up"), "v1", "").await;
-        let publish = |name: &str| json!({ "type": "publish", "ref": name, "payload": name });
-        v1.send_json(publish("warm")).await;
-        assert_eq!(v1.json().await["type"], "published");
-        kafka.freeze();
-        v1.send_json(publish("a")).await;
-        // Behind it, and answered at once: what comes first tells which was waited for.
-        v1.send_json(json!({ "type": "publish", "ref": "bad", "metadata": { "topic": "elsewhere" } })).await;
-        let first = v1.json().await;
-        assert_eq!((&first["type"], &first["ref"]), (&"error".into(), &"bad".into()), "published unconfirmed: {first}");
-        kafka.thaw();
-        let second = v1.json().await;
-        assert_eq!((&second["type"], &second["ref"]), (&"published".into(), &"a".into()), "{second}");
+        for guarantee in ["at_least_once", "at_most_once"] {
+            let (world, mut v1) = warm_v1(&kafka, guarantee, "published").await;
+            kafka.freeze();
+            v1.send_json(publish("a")).await;
+            // Behind it, and answered at once: what comes first tells which was waited for.
+            v1.send_json(json!({ "type": "publish", "ref": "bad", "metadata": { "topic": "elsewhere" } })).await;
+            let first = v1.json().await;
+            assert_eq!((&first["type"], &first["ref"]), (&"error".into(), &"bad".into()), "unconfirmed: {first}");
+            kafka.thaw();
+            let second = v1.json().await;
+            assert_eq!((&second["type"], &second["ref"]), (&"published".into(), &"a".into()), "{second}");
+            assert_eq!(world.published(2).await[1].text(), "a", "{guarantee}");
+        }
     });
+}
+
+#[test]
+fn a_frozen_broker_leaves_v1_publishes_accepted_where_none_is_confirmed() {
+    run(async {
+        let kafka = Kafka::victim().await;
+        for guarantee in ["none", "auto"] {
+            let (world, mut v1) = warm_v1(&kafka, guarantee, "accepted").await;
+            kafka.freeze();
+            for name in ["a", "b"] {
+                v1.send_json(publish(name)).await;
+                let answer = v1.json().await;
+                assert_eq!((&answer["type"], &answer["ref"]), (&"accepted".into(), &name.into()), "{answer}");
+            }
+            kafka.thaw();
+            let out = world.published(3).await;
+            assert_eq!([out[1].text(), out[2].text()], ["a", "b"], "{guarantee}");
+        }
+    });
+}
+
+fn publish(name: &str) -> Value {
+    json!({ "type": "publish", "ref": name, "payload": name })
+}
+
+/// A client whose first publish is through.
+async fn warm_v1<'a>(kafka: &'a Kafka, guarantee: &'static str, answer: &str) -> (World<OnKafka<'a>>, Ws) {
+    let up = json!({ "publish_timeout": "40s" });
+    let world = OnKafka::world(kafka, Spec { up, ..Spec::with(guarantee) }).await;
+    let (mut v1, _) = Ws::open_v1(world.engine.addr("up"), "v1", "").await;
+    v1.send_json(publish("warm")).await;
+    assert_eq!(v1.json().await["type"], answer, "{guarantee}");
+    world.published(1).await;
+    (world, v1)
 }
 
 #[test]

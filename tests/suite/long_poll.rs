@@ -2,17 +2,18 @@
 
 use std::time::{Duration, Instant};
 
-use mediation_tests::{Memory, Spec, World, http, run};
+use mediation_tests::broker::Reachable;
+use mediation_tests::{Memory, OnKafka, Spec, World, http, run};
 use reqwest::Response;
 use serde_json::{Value, json};
 
-struct Poller<'a> {
-    world: &'a World<Memory>,
+struct Poller<'a, B: Reachable = Memory> {
+    world: &'a World<B>,
     session: String,
 }
 
-impl<'a> Poller<'a> {
-    async fn subscribe(world: &'a World<Memory>, query: &str) -> Self {
+impl<'a, B: Reachable> Poller<'a, B> {
+    async fn subscribe(world: &'a World<B>, query: &str) -> Self {
         let request =
             http().post(world.engine.url("poll", &format!("/subscribe{query}"))).header("x-client-id", "poller");
         let answer = request.send().await.expect("an answer");
@@ -34,6 +35,12 @@ impl<'a> Poller<'a> {
         assert_eq!(answer.status(), 200);
         let body: Value = answer.json().await.expect("JSON");
         body["items"].as_array().expect("items").clone()
+    }
+
+    async fn unsubscribe(self) {
+        let request = http().delete(self.world.engine.url("poll", "/unsubscribe"));
+        let answer = request.header("x-session-id", &self.session).send().await.expect("an answer");
+        assert_eq!(answer.status(), 200);
     }
 
     async fn ack(&self, body: Value) -> u16 {
@@ -117,6 +124,42 @@ fn items_are_limited_and_acknowledged_by_the_client() {
         world.acknowledged_is("poller", 1).await;
         assert_eq!(poller.ack(json!({ "ids": [items[1]["id"]] })).await, 204);
         world.acknowledged_is("poller", 3).await;
+    });
+}
+
+#[test]
+fn the_committed_offset_on_kafka_moves_with_the_clients_acks_only() {
+    run(async {
+        let world = World::<OnKafka>::start(Spec { down: json!({ "durable": true }), ..Spec::default() }).await;
+        let all = async |poller: &Poller<'_, OnKafka<'static>>| {
+            let mut items = Vec::new();
+            while items.len() < 5 {
+                items.extend(poller.items("?wait=30s").await);
+            }
+            items.into_iter().map(|item| item["id"].clone()).collect::<Vec<_>>()
+        };
+        let poller = Poller::subscribe(&world, "?ack=client").await;
+        world.acknowledged_is("poller", 0).await;
+        world.publish((0..5).map(|n| n.to_string())).await;
+        let ids = all(&poller).await;
+        // The next poll says nothing about the one before; the end of a session commits what it has.
+        assert_eq!(poller.poll("?wait=1s").await.status(), 204);
+        poller.unsubscribe().await;
+        assert_eq!(world.acknowledged("poller").await, Some(0), "given, and not acknowledged");
+
+        let poller = Poller::subscribe(&world, "?ack=client").await;
+        assert_eq!(all(&poller).await, ids, "all come again");
+        assert_eq!(poller.ack(json!({ "ids": [ids[0], ids[1], ids[3]] })).await, 204);
+        world.acknowledged_is("poller", 2).await;
+        assert_eq!(poller.poll("?wait=1s").await.status(), 204);
+        poller.unsubscribe().await;
+        assert_eq!(world.acknowledged("poller").await, Some(2), "up to the first that is not acknowledged");
+
+        let poller = Poller::subscribe(&world, "?ack=client").await;
+        let first = poller.items("?wait=30s").await.remove(0);
+        assert_eq!(first["id"], ids[2]);
+        assert_eq!(poller.ack(json!({ "ids": ids[2..] })).await, 204);
+        world.acknowledged_is("poller", 5).await;
     });
 }
 

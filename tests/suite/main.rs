@@ -12,6 +12,7 @@ mod kafka_security;
 mod limits;
 mod long_poll;
 mod made_anew;
+mod more_refusals;
 mod operating;
 mod other_clients;
 mod resume;

@@ -95,8 +95,19 @@ async fn a_stalled_sse_client_stops_its_own_consumer_and_nobody_elses<B: Broker>
     let request = http().get(world.engine.url("sse", "/")).header("x-client-id", "stalled");
     let mut stalled = Sse::of(request.send().await.expect("an answer"));
     let mut rest = Rest::after::<B>(beside_a_stalled_client(&world).await);
+    let mut told = false;
     while !rest.ended() {
-        rest.take(stalled.event().await.data.as_bytes());
+        let event = stalled.next().await.expect("a stream that goes on");
+        match event.event.as_str() {
+            "" => {
+                let n = number(event.data.as_bytes());
+                assert!(n == rest.next || told, "{n} instead of {}, and no notice of a gap", rest.next);
+                told = false;
+                rest.take(event.data.as_bytes());
+            }
+            "mediation.notice" => told |= event.data.contains("gap"),
+            _ => {}
+        }
     }
 }
 
