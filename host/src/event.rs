@@ -10,6 +10,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use uuid::Uuid;
 
+mod payload;
+
+pub use payload::Payload;
+
 /// One event, towards a broker or towards a client.
 #[derive(Debug, Clone)]
 pub struct Event {
@@ -20,13 +24,15 @@ pub struct Event {
     /// The client that sent it; none for events from brokers.
     pub client_id: Option<Arc<str>>,
     /// None is a Kafka tombstone.
-    pub payload: Option<Bytes>,
+    pub payload: Option<Payload>,
     /// The ordering key as the broker has it.
     pub key: Option<Bytes>,
     /// Broker or request headers, raw: they may repeat, be binary or null.
     pub headers: Vec<Header>,
     /// The named properties; absent when none is set.
     pub properties: Option<Box<Properties>>,
+    /// Metadata that plugins set (or, None, removed) over what the event came with; absent when there is none.
+    pub attributes: Option<Box<Vec<Attribute>>>,
     /// Where it came from.
     pub origin: Origin,
     /// Milliseconds since the Unix epoch: the broker's time, or the moment the engine read it.
@@ -41,6 +47,9 @@ pub struct Header {
     /// None is Kafka's null header.
     pub value: Option<Bytes>,
 }
+
+/// One metadata key that a plugin set, or removed (None).
+pub type Attribute = (Box<str>, Option<Box<str>>);
 
 /// Named properties that brokers have places of their own for.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -92,6 +101,13 @@ pub enum EventId {
     Text(Arc<str>),
     /// Made by the engine.
     Uuid(Uuid),
+    /// One of several that a plugin made of one event: `ID#1` to `ID#n`.
+    Part {
+        /// The event's own.
+        of: Arc<EventId>,
+        /// From 1.
+        part: u16,
+    },
 }
 
 impl EventId {
@@ -127,6 +143,7 @@ impl fmt::Display for EventId {
             Self::Log { topic, partition, offset } => write!(f, "{}-{partition}-{offset}", printable(topic)),
             Self::Text(text) => f.write_str(&printable(text)),
             Self::Uuid(uuid) => write!(f, "{}", uuid.as_hyphenated()),
+            Self::Part { of, part } => write!(f, "{of}#{part}"),
         }
     }
 }
@@ -151,7 +168,9 @@ impl Event {
     pub fn size(&self) -> usize {
         let len = |b: &Option<Bytes>| b.as_ref().map_or(0, Bytes::len);
         let headers: usize = self.headers.iter().map(|h| h.name.len() + len(&h.value)).sum();
-        len(&self.payload) + len(&self.key) + headers
+        let attributes = self.attributes.iter().flat_map(|list| list.iter());
+        let attributes: usize = attributes.map(|(key, value)| key.len() + value.as_ref().map_or(0, |v| v.len())).sum();
+        self.payload.as_ref().map_or(0, Payload::len) + len(&self.key) + headers + attributes
     }
 
     /// The raw value of the first header of that name, whatever its case.
@@ -169,18 +188,19 @@ impl Event {
         }
     }
 
-    /// The metadata as clients and plugins read it: lower-case keys, text values.
+    /// The metadata as clients and plugins read it: lower-case keys, text values. What plugins set comes last and
+    /// stands for what it hides.
     #[must_use]
     pub fn metadata(&self) -> Vec<(String, String)> {
         let mut out = Vec::with_capacity(8 + self.headers.len());
-        let mut put = |k: &str, v: String| out.push((k.to_owned(), v));
-        match &self.origin {
-            Origin::Client { protocol } => put("protocol", (*protocol).to_owned()),
-            Origin::Log { protocol, topic, partition, offset } => {
-                put("protocol", (*protocol).to_owned());
-                put("topic", topic.to_string());
-                put("partition", partition.to_string());
-                put("offset", offset.to_string());
+        let mut put = |k: &str, v: String| {
+            if self.attribute(k).is_none() {
+                out.push((k.to_owned(), v));
+            }
+        };
+        for name in ORIGIN {
+            if let Some(value) = self.origin(name) {
+                put(name, value.into_owned());
             }
         }
         if let Some(key) = self.key.as_ref().and_then(|k| std::str::from_utf8(k).ok()) {
@@ -188,7 +208,7 @@ impl Event {
         }
         for name in NAMED {
             if let Some(value) = self.property(name) {
-                put(name, value);
+                put(name, value.to_owned());
             }
         }
         if self.payload.is_none() {
@@ -199,18 +219,123 @@ impl Event {
                 put(&format!("header.{}", header.name.to_ascii_lowercase()), text.to_owned());
             }
         }
+        let set = self.attributes.iter().flat_map(|list| list.iter());
+        out.extend(set.filter_map(|(key, value)| Some((key.to_string(), value.as_ref()?.to_string()))));
         out
     }
 
-    fn property(&self, name: &str) -> Option<String> {
-        let own = self.properties.as_deref().and_then(|p| match name {
-            "content_type" => p.content_type.clone(),
-            "correlation_id" => p.correlation_id.clone(),
-            "reply_to" => p.reply_to.clone(),
-            _ => p.traceparent.clone(),
-        });
-        own.or_else(|| self.header(header_of(name)).and_then(|v| String::from_utf8(v.to_vec()).ok()))
+    /// One key of [`metadata`](Self::metadata), without building the rest.
+    #[must_use]
+    pub fn get(&self, key: &str) -> Option<Cow<'_, str>> {
+        if let Some(set) = self.attribute(key) {
+            return set.map(Cow::Borrowed);
+        }
+        let text = |bytes: &'_ Bytes| std::str::from_utf8(bytes).ok().map(str::to_owned);
+        match key {
+            "key" => self.key.as_ref().and_then(text).map(Cow::Owned),
+            "mediation.null" => self.payload.is_none().then_some(Cow::Borrowed("true")),
+            _ if NAMED.contains(&key) => self.property(key).map(Cow::Borrowed),
+            _ => match key.strip_prefix("header.") {
+                Some(name) => self.header(name).and_then(|v| std::str::from_utf8(v).ok()).map(Cow::Borrowed),
+                None => self.origin(key),
+            },
+        }
     }
+
+    /// Sets one metadata key as a plugin may: headers and named properties where they travel, others beside them.
+    /// False: the key is the engine's own (`mediation.*`, `session.*`).
+    pub fn set(&mut self, key: &str, value: &str) -> bool {
+        if reserved(key) {
+            return false;
+        }
+        if key == "key" {
+            self.key = Some(Bytes::copy_from_slice(value.as_bytes()));
+        } else if NAMED.contains(&key) {
+            self.headers.retain(|h| !h.name.eq_ignore_ascii_case(header_of(key)));
+            *self.properties.get_or_insert_default().of(key) = Some(value.to_owned());
+        } else if let Some(name) = key.strip_prefix("header.") {
+            self.headers.retain(|h| !h.name.eq_ignore_ascii_case(name));
+            let value = Some(Bytes::copy_from_slice(value.as_bytes()));
+            self.headers.push(Header { name: name.into(), value });
+        } else {
+            self.put_attribute(key, Some(value.into()));
+        }
+        true
+    }
+
+    /// Removes one metadata key as a plugin may; false as in [`set`](Self::set).
+    pub fn remove(&mut self, key: &str) -> bool {
+        if reserved(key) {
+            return false;
+        }
+        if key == "key" {
+            self.key = None;
+        } else if NAMED.contains(&key) {
+            self.headers.retain(|h| !h.name.eq_ignore_ascii_case(header_of(key)));
+            if let Some(properties) = &mut self.properties {
+                *properties.of(key) = None;
+            }
+        } else if let Some(name) = key.strip_prefix("header.") {
+            self.headers.retain(|h| !h.name.eq_ignore_ascii_case(name));
+        } else {
+            self.put_attribute(key, None);
+        }
+        true
+    }
+
+    fn put_attribute(&mut self, key: &str, value: Option<Box<str>>) {
+        let list = self.attributes.get_or_insert_default();
+        match list.iter_mut().find(|(known, _)| **known == *key) {
+            Some(entry) => entry.1 = value,
+            None => list.push((key.into(), value)),
+        }
+    }
+
+    /// What plugins made of a key: outer None where they left it alone.
+    fn attribute(&self, key: &str) -> Option<Option<&str>> {
+        let list = self.attributes.as_deref()?;
+        list.iter().find(|(known, _)| **known == *key).map(|(_, value)| value.as_deref())
+    }
+
+    fn origin(&self, key: &str) -> Option<Cow<'_, str>> {
+        match (&self.origin, key) {
+            (Origin::Client { protocol } | Origin::Log { protocol, .. }, "protocol") => Some(Cow::Borrowed(protocol)),
+            (Origin::Log { topic, .. }, "topic") => Some(Cow::Borrowed(topic)),
+            (Origin::Log { partition, .. }, "partition") => Some(partition.to_string().into()),
+            (Origin::Log { offset, .. }, "offset") => Some(offset.to_string().into()),
+            _ => None,
+        }
+    }
+
+    fn property(&self, name: &str) -> Option<&str> {
+        let own = self.properties.as_deref().and_then(|p| match name {
+            "content_type" => p.content_type.as_deref(),
+            "correlation_id" => p.correlation_id.as_deref(),
+            "reply_to" => p.reply_to.as_deref(),
+            _ => p.traceparent.as_deref(),
+        });
+        own.or_else(|| self.header(header_of(name)).and_then(|v| std::str::from_utf8(v).ok()))
+    }
+}
+
+impl Properties {
+    fn of(&mut self, name: &str) -> &mut Option<String> {
+        match name {
+            "content_type" => &mut self.content_type,
+            "correlation_id" => &mut self.correlation_id,
+            "reply_to" => &mut self.reply_to,
+            _ => &mut self.traceparent,
+        }
+    }
+}
+
+/// Metadata keys that say where an event came from.
+const ORIGIN: [&str; 4] = ["protocol", "topic", "partition", "offset"];
+
+/// Whether a metadata key is the engine's own: plugins cannot set it.
+#[must_use]
+pub fn reserved(key: &str) -> bool {
+    key.starts_with("mediation.") || key.starts_with("session.") || key.strip_prefix("header.").is_some_and(is_ours)
 }
 
 /// The named properties, as metadata keys.
@@ -235,3 +360,57 @@ pub fn is_ours(header: &str) -> bool {
 
 /// The header that carries the event's id to the broker.
 pub const ID_HEADER: &str = "mediation.id";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event() -> Event {
+        Event {
+            id: EventId::Log { topic: "t".into(), partition: 2, offset: 7 },
+            source: "memory-main".into(),
+            client_id: None,
+            payload: None,
+            key: Some(Bytes::from_static(b"k")),
+            headers: vec![Header { name: "X-A".into(), value: Some(Bytes::from_static(b"1")) }],
+            properties: None,
+            attributes: None,
+            origin: Origin::Log { protocol: "memory", topic: "t".into(), partition: 2, offset: 7 },
+            timestamp_ms: 0,
+        }
+    }
+
+    #[test]
+    fn get_says_what_metadata_says() {
+        let mut event = event();
+        assert!(event.set("content_type", "text/plain") && event.set("colour", "red") && event.set("topic", "other"));
+        assert!(event.remove("partition"));
+        let all = event.metadata();
+        for key in ["protocol", "topic", "partition", "offset", "key", "content_type", "header.x-a", "colour", "none"] {
+            let listed: Vec<&str> = all.iter().filter(|(k, _)| k == key).map(|(_, v)| v.as_str()).collect();
+            assert_eq!(listed, event.get(key).as_deref().into_iter().collect::<Vec<_>>(), "{key}");
+        }
+        assert_eq!((event.get("topic").as_deref(), event.get("partition")), (Some("other"), None));
+        assert_eq!(event.get("mediation.null").as_deref(), Some("true"));
+    }
+
+    #[test]
+    fn what_plugins_set_travels_where_it_belongs() {
+        let mut event = event();
+        assert!(event.set("header.x-a", "2") && event.set("key", "other") && event.remove("header.x-none"));
+        assert_eq!(event.headers, [Header { name: "x-a".into(), value: Some(Bytes::from_static(b"2")) }]);
+        assert_eq!(event.key.as_deref(), Some(&b"other"[..]));
+        assert!(event.remove("key") && event.key.is_none());
+        for key in ["mediation.id", "session.tenant", "header.mediation.id", "header.Mediation.ID"] {
+            assert!(!event.set(key, "x") && !event.remove(key), "{key}");
+        }
+    }
+
+    #[test]
+    fn the_parts_of_an_event_have_ids_of_their_own() {
+        let part = EventId::Part { of: Arc::new(event().id), part: 2 };
+        assert_eq!(part.to_string(), "t-2-7#2");
+        assert!(part.matches("t-2-7#2") && !part.matches("t-2-7#1") && !part.matches("t-2-7"));
+        assert!(!event().id.matches("t-2-7#2"));
+    }
+}

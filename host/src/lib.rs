@@ -6,6 +6,7 @@
 //! - [`entrypoint`] what clients speak: `websocket`, `sse`, `http_post`, `http_get`
 //! - [`http`] what all listeners share
 //! - [`pipeline`] the two ways of an event
+//! - [`plugin`] WebAssembly components: routes, mapping, enrichment
 //! - [`session`] who is connected
 //! - [`routing`] which endpoint a client's path leads to
 //! - [`endpoint`] broker connections
@@ -21,5 +22,6 @@ pub mod event;
 pub mod http;
 pub mod observe;
 pub mod pipeline;
+pub mod plugin;
 pub mod routing;
 pub mod session;

@@ -3,19 +3,20 @@
 
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::draft::{Draft, Settings, route_name};
 use super::file;
 use super::file_endpoint;
 use super::file_parts;
+use super::file_plugin;
 use super::file_route;
 use super::types::{
-    Admin, Config, Endpoint, EndpointKind, Entrypoint, Kafka, KeyFrom, Match, Memory, Opaque, PacketLog, Route, Sasl,
-    Secret, Tls,
+    Admin, Canary, Config, DeadLetter, Endpoint, EndpointKind, Entrypoint, Kafka, KeyFrom, Match, Memory, Opaque,
+    PacketLog, Plugin, Route, Sasl, Secret, Tls, Use,
 };
 use super::units::{Size, Time};
-use super::words::{Direction, EndpointType, EntrypointKind, Frames, OnBrokerLoss, Sharing};
+use super::words::{Direction, EndpointType, EntrypointKind, Frames, OnBrokerLoss, OnError, Sharing};
 
 const DEFAULT_CHANNEL: u32 = 64;
 const DEFAULT_IN_FLIGHT: u32 = 1024;
@@ -35,7 +36,7 @@ pub(super) fn build(draft: &Draft) -> Config {
         drain_timeout: time(file.drain_timeout),
         reload_spread: time(file.reload_spread),
         plugins_dir: file.plugins_dir.as_deref().unwrap_or("plugins").into(),
-        plugins: file.plugins.iter().map(|one| Opaque(serde_json::to_value(one).unwrap_or_default())).collect(),
+        plugins: file.plugins.iter().filter_map(plugin).collect(),
         entrypoints: file.entrypoints.iter().filter_map(entrypoint).collect(),
         endpoints: draft.endpoints().filter_map(|(one, settings)| endpoint(one, settings)).collect(),
         routes: file.routes.iter().filter_map(|one| route(draft, one)).collect(),
@@ -100,8 +101,22 @@ fn entrypoint(one: &file::Entrypoint) -> Option<Entrypoint> {
     })
 }
 
-fn uses(list: &[file_parts::Use]) -> Vec<Value> {
-    list.iter().map(|one| one.0.clone()).collect()
+fn uses(list: &[file_parts::Use]) -> Vec<Use> {
+    list.iter().filter_map(|one| Some(Use { name: one.name()?.to_owned(), on_error: one.on_error() })).collect()
+}
+
+fn plugin(one: &file_plugin::Plugin) -> Option<Plugin> {
+    Some(Plugin {
+        name: one.name.clone()?,
+        file: one.file.clone(),
+        config: Opaque(one.config.clone()),
+        max_memory: one.max_memory.0,
+        deadline: time(one.deadline),
+        on_error: one.on_error.unwrap_or(OnError::Closed),
+        wasi_stub: one.wasi == Some(file_plugin::Wasi::Stub),
+        canary: one.canary.as_ref().map(|one| Canary { percent: one.percent, duration: time(one.duration) }),
+        attach: Vec::new(),
+    })
 }
 
 fn endpoint(one: &file::Endpoint, settings: &Settings) -> Option<Endpoint> {
@@ -120,7 +135,7 @@ fn endpoint(one: &file::Endpoint, settings: &Settings) -> Option<Endpoint> {
             config: Opaque(Value::Object(map.clone())),
         },
     };
-    Some(Endpoint { name: one.name.clone()?, required: one.required, kind })
+    Some(Endpoint { name: one.name.clone()?, required: one.required, allow_patterns: one.allow_patterns, kind })
 }
 
 fn kafka(one: &file_endpoint::Kafka) -> Option<Kafka> {
@@ -192,7 +207,10 @@ fn route(draft: &Draft, one: &file_route::Route) -> Option<Route> {
         slow_client_timeout: slow,
         redelivery_backoff: time(one.redelivery_backoff),
         max_redeliveries: one.max_redeliveries,
-        dead_letter: one.dead_letter.as_ref().map(|dead| json!({ "endpoint": dead.endpoint, "address": dead.address })),
+        dead_letter: one
+            .dead_letter
+            .as_ref()
+            .and_then(|dead| Some(DeadLetter { endpoint: dead.endpoint.clone()?, address: dead.address.clone()? })),
         publish_timeout: time(one.publish_timeout),
         max_in_flight: many(in_flight),
         accept_timeout: time(one.accept_timeout),

@@ -5,7 +5,6 @@
 //! Every field has a default, so that an element with a fault still types and its other faults are found too; what is
 //! required, the schema requires (`required` below). Doc comments are the schema's descriptions: they name the unit.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use schemars::JsonSchema;
@@ -13,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::file_parts::{Hidden, PacketLog, Use, secs};
+use super::file_plugin::Plugin;
 use super::file_route::Route;
 use super::units::{Size, Time, sizes, times, times_or_off};
 use super::words::{EndpointType, EntrypointKind, Frames};
@@ -33,10 +33,10 @@ pub(super) struct File {
     /// Over how long sessions are asked to leave when a reload changed their route; a duration.
     #[schemars(extend("x-duration" = times("0s", "1h")))]
     pub(super) reload_spread: Time,
-    /// The watched folder of components (a later version); default `plugins`.
+    /// The watched folder of components; default `plugins`.
     #[schemars(length(min = 1))]
     pub(super) plugins_dir: Option<String>,
-    /// Plugin settings by name (a later version).
+    /// Plugin settings by name.
     pub(super) plugins: Vec<Plugin>,
     /// Client-facing listeners.
     pub(super) entrypoints: Vec<Entrypoint>,
@@ -78,24 +78,6 @@ pub(super) struct Admin {
 impl Default for Admin {
     fn default() -> Self {
         Self { port: 9091, bind: None, token: None }
-    }
-}
-
-/// Settings of a plugin (a later version).
-#[derive(Deserialize, Serialize, JsonSchema, Default)]
-#[serde(default)]
-#[schemars(extend("required" = json!(["name"])))]
-pub(super) struct Plugin {
-    /// Name of the component's file, without `.wasm`.
-    pub(super) name: String,
-    /// Its other settings.
-    #[serde(flatten)]
-    pub(super) rest: BTreeMap<String, Value>,
-}
-
-impl std::fmt::Debug for Plugin {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("Plugin").field(&self.name).finish()
     }
 }
 

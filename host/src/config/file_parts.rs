@@ -48,6 +48,18 @@ impl Default for PacketLog {
 #[serde(transparent)]
 pub(super) struct Use(pub(super) Value);
 
+impl Use {
+    /// Which plugin.
+    pub(super) fn name(&self) -> Option<&str> {
+        self.0.as_str().or_else(|| self.0.get("name").and_then(Value::as_str))
+    }
+
+    /// What it says of failures.
+    pub(super) fn on_error(&self) -> Option<OnError> {
+        OnError::deserialize(self.0.get("on_error")?).ok()
+    }
+}
+
 impl JsonSchema for Use {
     fn inline_schema() -> bool {
         true

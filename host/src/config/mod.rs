@@ -17,6 +17,7 @@ mod faults;
 mod file;
 mod file_endpoint;
 mod file_parts;
+mod file_plugin;
 mod file_route;
 mod find;
 mod problem;
@@ -37,10 +38,10 @@ pub use problem::{Errors, Problem, Warning};
 pub use report::report;
 pub use schema::schema;
 pub use types::{
-    Admin, Config, Endpoint, EndpointKind, Entrypoint, Kafka, KeyFrom, Match, Memory, Opaque, PacketLog, Route, Sasl,
-    Secret, Tls,
+    Admin, Attach, Canary, Config, DeadLetter, Endpoint, EndpointKind, Entrypoint, Kafka, KeyFrom, Match, Memory,
+    Opaque, PacketLog, Plugin, Route, Sasl, Secret, Tls, Use,
 };
-pub use words::{Direction, EntrypointKind, Frames, Guarantee, OnBrokerLoss, Receipt, Start};
+pub use words::{Direction, EntrypointKind, Frames, Guarantee, OnBrokerLoss, OnError, Receipt, Start};
 
 use problem::Finding;
 use yaml::{Expanded, Lines};

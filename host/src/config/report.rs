@@ -2,10 +2,8 @@
 
 use std::fmt::Write;
 
-use serde_json::Value;
-
 use super::Loaded;
-use super::types::{Config, EndpointKind, Entrypoint, Match, Route};
+use super::types::{Config, EndpointKind, Entrypoint, Match, Route, Use};
 use super::units::{show_duration, show_size};
 use super::words::{Direction, EntrypointKind, Guarantee, OnBrokerLoss, Receipt};
 
@@ -135,7 +133,7 @@ fn meaning(size: usize) -> String {
 }
 
 fn chain(entrypoint: Option<&Entrypoint>, route: &Route) -> String {
-    let name = |one: &Value| one.as_str().or_else(|| one.get("name")?.as_str()).unwrap_or_default().to_owned();
+    let name = |one: &Use| one.name.clone();
     let resolvers = entrypoint.and_then(|one| one.resolver.as_ref()).into_iter().chain(&route.resolver);
     let plugins = entrypoint.into_iter().flat_map(|one| &one.plugins).chain(&route.plugins);
     let parts: Vec<String> = resolvers.map(|one| format!("resolver {one}")).chain(plugins.map(name)).collect();

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::words::{Direction, EntrypointKind, Frames, Guarantee, OnBrokerLoss, Receipt, Start};
+use super::words::{Direction, EntrypointKind, Frames, Guarantee, OnBrokerLoss, OnError, Receipt, Start};
 
 /// A whole configuration.
 #[derive(Debug, Clone)]
@@ -27,7 +27,7 @@ pub struct Config {
     /// The watched folder of components.
     pub plugins_dir: PathBuf,
     /// Plugin settings, by `name`.
-    pub plugins: Vec<Opaque>,
+    pub plugins: Vec<Plugin>,
     /// Client-facing listeners.
     pub entrypoints: Vec<Entrypoint>,
     /// Broker connections.
@@ -128,7 +128,66 @@ pub struct Entrypoint {
     /// Comes before each route's own.
     pub resolver: Option<String>,
     /// Come before each route's own.
-    pub plugins: Vec<Value>,
+    pub plugins: Vec<Use>,
+}
+
+/// Settings of one plugin: an entry of `plugins:`, or a sidecar beside the component.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Plugin {
+    /// What chains name.
+    pub name: String,
+    /// The component's file in `plugins_dir`; None: `NAME.wasm`.
+    pub file: Option<String>,
+    /// Handed to the plugin's `init` as JSON text.
+    pub config: Opaque,
+    /// Bytes that one instance may have.
+    pub max_memory: usize,
+    /// The soft deadline of a call.
+    pub deadline: Duration,
+    /// What uses do that do not say.
+    pub on_error: OnError,
+    /// Whether WASI imports are answered by stubs.
+    pub wasi_stub: bool,
+    /// None: a new generation serves all at once.
+    pub canary: Option<Canary>,
+    /// Sidecars only: the routes that it joins by itself.
+    pub attach: Vec<Attach>,
+}
+
+/// How a new generation begins.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Canary {
+    /// Share of the sessions that get it first.
+    pub percent: u8,
+    /// For how long.
+    pub duration: Duration,
+}
+
+/// Where a sidecar puts its plugin.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attach {
+    /// A route's name; `*` matches any run of characters.
+    pub route: String,
+    /// Smaller comes first.
+    pub order: i32,
+}
+
+/// A plugin in a chain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Use {
+    /// Which.
+    pub name: String,
+    /// None: what the plugin's settings say.
+    pub on_error: Option<OnError>,
+}
+
+/// Where events go that nobody could take.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeadLetter {
+    /// An endpoint's name.
+    pub endpoint: String,
+    /// Topic or queue there.
+    pub address: String,
 }
 
 /// A broker connection.
@@ -138,6 +197,8 @@ pub struct Endpoint {
     pub name: String,
     /// Whether `/readyz` waits for it.
     pub required: bool,
+    /// Whether addresses that plugins name may be patterns.
+    pub allow_patterns: bool,
     /// Key `type`, with `config`.
     pub kind: EndpointKind,
 }
@@ -315,8 +376,8 @@ pub struct Route {
     pub redelivery_backoff: Duration,
     /// None: no limit.
     pub max_redeliveries: Option<u32>,
-    /// `endpoint` and `address`.
-    pub dead_letter: Option<Value>,
+    /// Where events go that nobody could take.
+    pub dead_letter: Option<DeadLetter>,
     /// For one publish, repeats included.
     pub publish_timeout: Duration,
     /// http_post: requests at once.
@@ -327,8 +388,8 @@ pub struct Route {
     pub lifecycle_events: bool,
     /// Decides at connect.
     pub resolver: Option<String>,
-    /// The route's own part of the chain: a name, or an object with `name`.
-    pub plugins: Vec<Value>,
+    /// The route's own part of the chain.
+    pub plugins: Vec<Use>,
     /// None: the engine's.
     pub packet_log: Option<PacketLog>,
 }

@@ -189,7 +189,7 @@ pub(super) enum Sharing {
 /// What becomes of an event that a plugin fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum OnError {
+pub enum OnError {
     /// Nack.
     Closed,
     /// It goes on without the plugin.

@@ -49,6 +49,8 @@ pub type Confirm = BoxFuture<'static, Result<(), PublishError>>;
 /// What a session asks for.
 #[derive(Debug, Clone)]
 pub struct Subscribe {
+    /// Topic or queue to read, taken literally; None: the endpoint's own.
+    pub address: Option<Address>,
     /// Where to go on; beats `start` where its partitions match.
     pub resume: Option<ResumeToken>,
     /// A durable client id: where the position is kept at the broker. A resume token beside it: the earlier counts.

@@ -69,6 +69,7 @@ pub(super) fn endpoints(config: &Config, metrics: &Metrics) -> Result<Vec<Arc<En
                     EndpointKind::Kafka(kafka) => kafka.topic_out.is_some(),
                     EndpointKind::NotBuiltIn { .. } => false,
                 },
+                allow_patterns: one.allow_patterns,
                 endpoint,
                 status,
             })),
@@ -96,6 +97,7 @@ pub(super) fn table(config: &Config, endpoints: &[Arc<EndpointHandle>], metrics:
                 .packet_log
                 .as_ref()
                 .map_or_else(|| packets.clone(), |own| log.sampled(own.enabled, own.sample)),
+            chain: Arc::default(),
             in_flight: Arc::new(tokio::sync::Semaphore::new(route.max_in_flight)),
             endpoint,
             config: route.clone(),

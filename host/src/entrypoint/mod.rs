@@ -148,7 +148,7 @@ impl Context {
         if durable.is_some() {
             self.sessions.take_over(&endpoint.name, session).await;
         }
-        let subscribe = Subscribe { resume, durable, window: route.config.channel_size };
+        let subscribe = Subscribe { address: None, resume, durable, window: route.config.channel_size };
         let opened = endpoint.endpoint.subscribe(subscribe).await;
         if let Err(SubscribeError::Unavailable(why)) = &opened {
             // Broker addresses are for the log, not for clients.

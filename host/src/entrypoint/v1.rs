@@ -7,7 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde::ser::SerializeMap as _;
 use serde::{Deserialize, Serialize, Serializer};
 
-use crate::event::Event;
+use crate::event::{Event, Payload};
 
 /// Its name in `Sec-WebSocket-Protocol`.
 pub const PROTOCOL: &str = "mediation.v1";
@@ -87,13 +87,21 @@ impl<'a> EventFrame<'a> {
         }
         let (payload, payload_base64) = match &event.payload {
             None => (None, None),
-            Some(bytes) => match simdutf8::basic::from_utf8(bytes) {
-                Ok(text) => (Some(Cow::Borrowed(text)), None),
-                Err(_) => (None, Some(STANDARD.encode(bytes))),
-            },
+            Some(payload) => text_or_base64(payload.contiguous()),
         };
         Self { id: event.id.to_string(), resume, metadata: Metadata(metadata), payload, payload_base64 }
     }
+}
+
+fn text_or_base64(payload: Cow<'_, [u8]>) -> (Option<Cow<'_, str>>, Option<String>) {
+    if simdutf8::basic::from_utf8(&payload).is_err() {
+        return (None, Some(STANDARD.encode(payload)));
+    }
+    let text = match payload {
+        Cow::Borrowed(bytes) => String::from_utf8_lossy(bytes),
+        Cow::Owned(bytes) => Cow::Owned(String::from_utf8_lossy(&bytes).into_owned()),
+    };
+    (Some(text), None)
 }
 
 /// Pairs as a JSON object; of a repeated header the first value counts.
@@ -160,12 +168,12 @@ fn requeue() -> bool {
 ///
 /// # Errors
 /// Says what is wrong.
-pub fn payload(text: Option<String>, base64: Option<String>) -> Result<Option<bytes::Bytes>, String> {
+pub fn payload(text: Option<String>, base64: Option<String>) -> Result<Option<Payload>, String> {
     match (text, base64) {
         (Some(_), Some(_)) => Err("give payload or payload_base64, not both".to_owned()),
-        (Some(text), None) => Ok(Some(text.into())),
+        (Some(text), None) => Ok(Some(bytes::Bytes::from(text).into())),
         (None, Some(coded)) => match STANDARD.decode(coded) {
-            Ok(bytes) => Ok(Some(bytes.into())),
+            Ok(bytes) => Ok(Some(bytes::Bytes::from(bytes).into())),
             Err(error) => Err(format!("payload_base64: {error}")),
         },
         (None, None) => Ok(None),

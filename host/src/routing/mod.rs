@@ -5,6 +5,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use serde_json::{Value, json};
 
 use crate::config::{self, Direction, Match};
@@ -12,6 +13,7 @@ use crate::endpoint::Endpoint;
 use crate::endpoint::supervisor::Status;
 use crate::observe::metrics::RouteMetrics;
 use crate::observe::packet::PacketLog;
+use crate::plugin::chain::Chain;
 
 /// A configured broker connection with what is known of it.
 pub struct EndpointHandle {
@@ -27,6 +29,8 @@ pub struct EndpointHandle {
     pub built_in: bool,
     /// Whether its configuration names something to publish to.
     pub publishes: bool,
+    /// Whether addresses that plugins name may be patterns.
+    pub allow_patterns: bool,
     /// The connection.
     pub endpoint: Arc<dyn Endpoint>,
     /// Whether the broker is there.
@@ -49,6 +53,8 @@ pub struct Route {
     pub packets: PacketLog,
     /// `http_post`: the slots of the route's channel.
     pub in_flight: Arc<tokio::sync::Semaphore>,
+    /// The plugins between its ends; changes in place.
+    pub chain: Arc<ArcSwap<Chain>>,
 }
 
 /// What a client's request offers to `match`.

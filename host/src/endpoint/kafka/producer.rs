@@ -19,7 +19,7 @@ use super::settings::{Settings, refused};
 use crate::config::KeyFrom;
 use crate::endpoint::supervisor::Status;
 use crate::endpoint::{Address, Confirm, PublishError};
-use crate::event::Event;
+use crate::event::{Event, Payload};
 
 /// How long a publish waits before it looks for room in librdkafka's queue again.
 const QUEUE_FULL_PAUSE: Duration = Duration::from_millis(5);
@@ -86,6 +86,7 @@ impl Producer {
         };
         let mut confirm = Box::new(confirm);
         let mut headers = record::headers(&event);
+        let payload = event.payload.as_ref().map(Payload::contiguous);
         loop {
             let error = {
                 let client = self.client.load();
@@ -96,7 +97,7 @@ impl Producer {
                 let record = BaseRecord::<[u8], [u8], _> {
                     topic: &topic,
                     partition: None,
-                    payload: event.payload.as_deref(),
+                    payload: payload.as_deref(),
                     key: key.as_deref(),
                     timestamp: Some(event.timestamp_ms),
                     headers: Some(headers),

@@ -61,10 +61,11 @@ pub(super) fn event(message: &BorrowedMessage<'_>, topic: &Arc<str>, source: &Ar
         id: EventId::Log { topic: Arc::clone(topic), partition, offset },
         source: Arc::clone(source),
         client_id: None,
-        payload: message.payload().map(Bytes::copy_from_slice),
+        payload: message.payload().map(|payload| Bytes::copy_from_slice(payload).into()),
         key: message.key().map(Bytes::copy_from_slice),
         headers: message.headers().map_or_else(Vec::new, |raw| read_headers(raw, topic, partition, offset)),
         properties: None,
+        attributes: None,
         origin: Origin::Log { protocol: "kafka", topic: Arc::clone(topic), partition, offset },
         timestamp_ms: message.timestamp().to_millis().unwrap_or(0),
     }

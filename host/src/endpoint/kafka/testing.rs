@@ -28,10 +28,11 @@ pub(super) fn sample(payload: &[u8]) -> Event {
         id: EventId::new(),
         source: "post".into(),
         client_id: None,
-        payload: Some(Bytes::copy_from_slice(payload)),
+        payload: Some(Bytes::copy_from_slice(payload).into()),
         key: None,
         headers: Vec::new(),
         properties: None,
+        attributes: None,
         origin: Origin::Client { protocol: "http_post" },
         timestamp_ms: 1_700_000_000_123,
     }

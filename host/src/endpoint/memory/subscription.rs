@@ -114,6 +114,7 @@ fn delivered(endpoint: &Arc<str>, topic: &Topic, offset: i64, event: &Event) -> 
         key: event.key.clone(),
         headers: event.headers.clone(),
         properties: event.properties.clone(),
+        attributes: None,
         origin: Origin::Log { protocol: "memory", topic: topic.name.clone(), partition: 0, offset },
         timestamp_ms: event.timestamp_ms,
     }

@@ -15,7 +15,7 @@ use crate::endpoint::State;
 use crate::entrypoint::halves::Poller;
 use crate::entrypoint::v1::{self, EventFrame};
 use crate::entrypoint::{Context, acks};
-use crate::event::printable;
+use crate::event::{Payload, printable};
 use crate::http::{Body, Chunk, Error, Response, Written, request};
 use crate::pipeline::downstream::{Given, Step};
 use crate::pipeline::receipts::Receipts;
@@ -162,7 +162,7 @@ fn raw(poller: &Arc<Poller>, session: &Arc<Session>, batch: Vec<Given>) -> Respo
     }
     let content_type = event.content_type().and_then(|t| HeaderValue::from_str(t).ok());
     headers.insert(header::CONTENT_TYPE, content_type.unwrap_or(HeaderValue::from_static("application/octet-stream")));
-    let payload = event.payload.clone().unwrap_or_default();
+    let payload = event.payload.as_ref().map(Payload::to_bytes).unwrap_or_default();
     *response.body_mut() = body(poller, session, payload, vec![given]);
     response
 }

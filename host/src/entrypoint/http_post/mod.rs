@@ -51,10 +51,11 @@ pub(super) async fn handle(context: Arc<Context>, request: Request<Incoming>) ->
         id: id.clone(),
         source: context.name.clone(),
         client_id: Some(client),
-        payload: Some(payload),
+        payload: Some(payload.into()),
         key: None,
         headers,
         properties,
+        attributes: None,
         origin: Origin::Client { protocol: "http_post" },
         timestamp_ms: now_ms(),
     };

@@ -4,7 +4,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use crate::entrypoint::v1::{self, EventFrame};
-use crate::event::Event;
+use crate::event::{Event, Payload};
 
 /// A comment: a heartbeat that no script sees.
 pub(super) fn comment(out: &mut Vec<u8>) {
@@ -41,7 +41,8 @@ pub(super) fn event(out: &mut Vec<u8>, event: &Event, redelivered: bool, resume:
     if json {
         lines(out, &v1::encode(&v1::Out::Event(EventFrame::new(event, redelivered, resume))));
     } else {
-        let payload = event.payload.as_deref().unwrap_or_default();
+        let payload = event.payload.as_ref().map(Payload::contiguous).unwrap_or_default();
+        let payload = &*payload;
         // A CR would end a line at the reader, and what is not UTF-8 would be replaced there.
         if payload.contains(&b'\r') || simdutf8::basic::from_utf8(payload).is_err() {
             out.extend_from_slice(b"event: binary\n");
@@ -78,10 +79,11 @@ mod tests {
             id: EventId::Log { topic: topic.clone(), partition: 0, offset: 7 },
             source: "m".into(),
             client_id: None,
-            payload: payload.map(bytes::Bytes::from_static),
+            payload: payload.map(|bytes| bytes::Bytes::from_static(bytes).into()),
             key: None,
             headers: Vec::new(),
             properties: None,
+            attributes: None,
             origin: Origin::Log { protocol: "memory", topic, partition: 0, offset: 7 },
             timestamp_ms: 0,
         };

@@ -6,13 +6,13 @@ use crate::event::Event;
 /// Whether the payload goes as a text frame: as configured, else by content type, else when it is valid UTF-8. A text
 /// frame must be UTF-8 whatever anybody says.
 pub(super) fn is_text(frames: Frames, event: &Event) -> bool {
-    let payload = event.payload.as_deref().unwrap_or_default();
     let wanted = match frames {
         Frames::Binary => false,
         Frames::Text => true,
         Frames::Auto => event.content_type().is_none_or(says_text),
     };
-    wanted && simdutf8::basic::from_utf8(payload).is_ok()
+    // A character may lie across two pieces: joined, then, which is rare.
+    wanted && event.payload.as_ref().is_none_or(|payload| simdutf8::basic::from_utf8(&payload.contiguous()).is_ok())
 }
 
 fn says_text(content_type: &str) -> bool {

@@ -33,10 +33,11 @@ pub(super) fn plain(session: &Session, forwarded: &[Header], payload: Bytes) -> 
         id,
         source: session.entrypoint.clone(),
         client_id: Some(session.client_id.clone()),
-        payload: Some(payload),
+        payload: Some(payload.into()),
         key: None,
         headers,
         properties: None,
+        attributes: None,
         origin: Origin::Client { protocol: "websocket" },
         timestamp_ms: now_ms(),
     })

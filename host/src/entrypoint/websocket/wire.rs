@@ -48,31 +48,32 @@ impl Wire {
     }
 
     /// Appends one data frame.
-    pub(super) fn data(&mut self, text: bool, payload: &[u8]) {
+    pub(super) fn data(&mut self, text: bool, pieces: &[impl AsRef<[u8]>]) {
         let kind = if text { Data::Text } else { Data::Binary };
-        self.frame(OpCode::Data(kind), payload);
+        self.frame(OpCode::Data(kind), pieces);
     }
 
     /// Appends a ping.
     pub(super) fn ping(&mut self, payload: &[u8]) {
-        self.frame(OpCode::Control(Control::Ping), payload);
+        self.frame(OpCode::Control(Control::Ping), &[payload]);
     }
 
     /// Appends a close.
     pub(super) fn close(&mut self, code: u16, reason: &str) {
         let mut payload = code.to_be_bytes().to_vec();
         payload.extend_from_slice(reason.as_bytes());
-        self.frame(OpCode::Control(Control::Close), &payload);
+        self.frame(OpCode::Control(Control::Close), &[payload]);
     }
 
-    fn frame(&mut self, opcode: OpCode, payload: &[u8]) {
+    fn frame(&mut self, opcode: OpCode, pieces: &[impl AsRef<[u8]>]) {
         let header = FrameHeader { opcode, ..FrameHeader::default() };
         let out = self.buffer();
-        if let Err(error) = header.format(payload.len() as u64, out) {
+        let length: usize = pieces.iter().map(|piece| piece.as_ref().len()).sum();
+        if let Err(error) = header.format(length as u64, out) {
             // Writing to a Vec does not fail.
             tracing::error!(%error, "a frame header could not be written");
         }
-        out.extend_from_slice(payload);
+        pieces.iter().for_each(|piece| out.extend_from_slice(piece.as_ref()));
     }
 
     /// Everything is with the kernel.

@@ -48,25 +48,34 @@ impl Formatter {
     /// One line.
     pub(super) fn line(&mut self, out: &mut Vec<u8>, entry: &Entry) {
         out.extend_from_slice(&self.head);
-        match &entry.event_id {
-            EventId::Log { topic, partition, offset } => {
-                escape(out, &printable(topic));
-                out.push(b'-');
-                number(out, i64::from(*partition));
-                out.push(b'-');
-                number(out, *offset);
-            }
-            EventId::Text(text) => escape(out, &printable(text)),
-            EventId::Uuid(uuid) => {
-                let mut text = [0_u8; uuid::fmt::Hyphenated::LENGTH];
-                out.extend_from_slice(uuid.as_hyphenated().encode_lower(&mut text).as_bytes());
-            }
-        }
+        id(out, &entry.event_id);
         out.extend_from_slice(&self.middle);
         number(out, i64::from(entry.payload_bytes));
         out.extend_from_slice(b",\"timestamp\":\"");
         self.clock.write(out, entry.timestamp_ms);
         out.extend_from_slice(b"\"}\n");
+    }
+}
+
+fn id(out: &mut Vec<u8>, event_id: &EventId) {
+    match event_id {
+        EventId::Log { topic, partition, offset } => {
+            escape(out, &printable(topic));
+            out.push(b'-');
+            number(out, i64::from(*partition));
+            out.push(b'-');
+            number(out, *offset);
+        }
+        EventId::Text(text) => escape(out, &printable(text)),
+        EventId::Uuid(uuid) => {
+            let mut text = [0_u8; uuid::fmt::Hyphenated::LENGTH];
+            out.extend_from_slice(uuid.as_hyphenated().encode_lower(&mut text).as_bytes());
+        }
+        EventId::Part { of, part } => {
+            id(out, of);
+            out.push(b'#');
+            number(out, i64::from(*part));
+        }
     }
 }
 

@@ -115,7 +115,7 @@ async fn publish_all(kafka: &Kafka, texts: &[&str]) {
 }
 
 fn request() -> Subscribe {
-    Subscribe { resume: None, durable: None, window: 64 }
+    Subscribe { address: None, resume: None, durable: None, window: 64 }
 }
 
 fn durable(id: &str) -> Subscribe {
@@ -146,7 +146,7 @@ async fn pull(subscription: &mut Box<dyn Subscription>, count: usize) -> Vec<Del
 fn texts(deliveries: &[Delivery]) -> Vec<String> {
     deliveries
         .iter()
-        .map(|d| String::from_utf8_lossy(d.event.payload.as_ref().expect("a payload")).into_owned())
+        .map(|d| String::from_utf8_lossy(&d.event.payload.as_ref().expect("a payload").contiguous()).into_owned())
         .collect()
 }
 

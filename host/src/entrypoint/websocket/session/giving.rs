@@ -8,6 +8,7 @@ use super::WsSession;
 use crate::entrypoint::v1::{self, EventFrame, Out};
 use crate::entrypoint::websocket::close;
 use crate::entrypoint::websocket::frames::is_text;
+use crate::event::Payload;
 use crate::pipeline::downstream::{Given, Step};
 
 thread_local! {
@@ -54,10 +55,10 @@ impl WsSession {
             if self.v1 {
                 let resume = down.resume_token();
                 let frame = EventFrame::new(&given.event, given.token.redeliveries() > 0, resume);
-                wire.data(true, &v1::encode(&Out::Event(frame)));
+                wire.data(true, &[v1::encode(&Out::Event(frame))]);
             } else {
-                let payload = given.event.payload.as_deref().unwrap_or_default();
-                wire.data(is_text(self.context.config.frames, &given.event), payload);
+                let pieces = given.event.payload.as_ref().map_or(&[][..], Payload::pieces);
+                wire.data(is_text(self.context.config.frames, &given.event), pieces);
             }
             if !by_id {
                 self.receipts.push(given.token);

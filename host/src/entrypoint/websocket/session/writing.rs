@@ -65,7 +65,7 @@ impl WsSession {
     pub(super) fn say(&mut self, frame: &Out<'_>) {
         if self.v1 && !self.closed && !self.write_dead {
             let text = v1::encode(frame);
-            self.wire().data(true, &text);
+            self.wire().data(true, &[text]);
         }
     }
 
