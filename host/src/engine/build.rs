@@ -83,7 +83,7 @@ pub(super) fn endpoints(config: &Config, metrics: &Metrics) -> Result<Vec<Arc<En
 pub(super) fn table(config: &Config, endpoints: &[Arc<EndpointHandle>], metrics: &Metrics, log: &PacketLog) -> Table {
     let packets = log.sampled(config.packet_log.enabled, config.packet_log.sample);
     let by_name: HashMap<&str, &Arc<EndpointHandle>> = endpoints.iter().map(|one| (&*one.name, one)).collect();
-    Table::new(config.routes.iter().filter(|route| !route.bridge).filter_map(|route| {
+    let routes = config.routes.iter().filter(|route| !route.bridge).filter_map(|route| {
         let (entrypoint, endpoint) = match route.direction {
             Direction::Upstream => (&route.source, &route.target),
             Direction::Downstream => (&route.target, &route.source),
@@ -102,5 +102,6 @@ pub(super) fn table(config: &Config, endpoints: &[Arc<EndpointHandle>], metrics:
             endpoint,
             config: route.clone(),
         }))
-    }))
+    });
+    Table::new(routes, endpoints)
 }

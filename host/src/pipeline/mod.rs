@@ -10,3 +10,28 @@ pub mod downstream;
 pub mod receipts;
 pub mod shared;
 pub mod upstream;
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+
+use crate::endpoint::Address;
+use crate::plugin::Facts;
+use crate::routing::{Route, Table};
+
+/// One direction of a session (of a request, on http_post) as the resolver granted it.
+#[derive(Clone)]
+pub struct Leg {
+    /// The route; on the endpoint that was granted ([`Route::on`]).
+    pub route: Arc<Route>,
+    /// What the resolver named at connect; None: the endpoint's own.
+    pub address: Option<Address>,
+    /// Ordering key that the resolver named at connect, upstream.
+    pub key: Option<bytes::Bytes>,
+    /// What plugins may know of the session.
+    pub facts: Arc<Facts>,
+    /// Decides who is in a canary's share: the same for all events of the session.
+    pub seed: u64,
+    /// Where the endpoints of further targets and dead letters are looked up.
+    pub table: Arc<ArcSwap<Table>>,
+}

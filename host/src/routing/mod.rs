@@ -72,13 +72,15 @@ pub struct Asked<'a> {
 pub struct Table {
     /// Of each (entrypoint, direction): the more specific first.
     routes: HashMap<(Arc<str>, Direction), Vec<Arc<Route>>>,
+    endpoints: HashMap<Arc<str>, Arc<EndpointHandle>>,
 }
 
 impl Table {
     /// Orders the routes.
     #[must_use]
-    pub fn new(routes: impl IntoIterator<Item = Arc<Route>>) -> Self {
-        let mut table = Self::default();
+    pub fn new(routes: impl IntoIterator<Item = Arc<Route>>, endpoints: &[Arc<EndpointHandle>]) -> Self {
+        let endpoints = endpoints.iter().map(|one| (one.name.clone(), one.clone())).collect();
+        let mut table = Self { endpoints, ..Self::default() };
         for route in routes {
             table.routes.entry((route.entrypoint.clone(), route.config.direction)).or_default().push(route);
         }
@@ -93,6 +95,12 @@ impl Table {
     pub fn find(&self, entrypoint: &Arc<str>, direction: Direction, asked: &Asked<'_>) -> Option<Arc<Route>> {
         let list = self.routes.get(&(entrypoint.clone(), direction))?;
         list.iter().find(|route| matches(&route.config.matches, asked)).cloned()
+    }
+
+    /// An endpoint by name.
+    #[must_use]
+    pub fn endpoint(&self, name: &str) -> Option<&Arc<EndpointHandle>> {
+        self.endpoints.get(name)
     }
 
     /// Whether an entrypoint has any route at all.
