@@ -7,6 +7,7 @@ mod given;
 pub mod halves;
 pub mod http_get;
 pub mod http_post;
+mod refusal;
 pub mod sse;
 pub mod v1;
 pub mod websocket;
@@ -25,6 +26,8 @@ use crate::endpoint::{State, Subscribe, SubscribeError, Subscription};
 use crate::http::listener::{Connection, Handler};
 use crate::http::{Error, Response, request};
 use crate::observe::metrics::ListenerMetrics;
+use crate::pipeline::Leg;
+use crate::plugin::{Connect, Facts};
 use crate::routing::{Asked, Route, Table};
 use crate::session::registry::Sessions;
 use crate::session::socket::Socket;
@@ -118,6 +121,18 @@ impl Context {
             )));
         }
         if endpoint.status.state() == State::Down { Err(away(name)) } else { Ok(()) }
+    }
+
+    /// One direction of a session, as the routes say.
+    fn leg(&self, route: &Arc<Route>, client_id: &Arc<str>) -> Leg {
+        let facts = Arc::new(Facts {
+            route: route.name.clone(),
+            direction: route.config.direction,
+            client_id: client_id.clone(),
+            attributes: Vec::new(),
+            connect: Connect::default(),
+        });
+        Leg { route: route.clone(), address: None, key: None, facts, seed: 0, table: self.table.clone() }
     }
 
     /// Makes a session known, until the guard goes.
