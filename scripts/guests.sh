@@ -1,0 +1,50 @@
+#!/usr/bin/env bash
+# Builds the Wasm components: bundled plugins to plugins/NAME.wasm, the tests' guests to $MEDIATION_GUESTS/NAME.wasm.
+# Called by the Makefile and scripts/test.sh. Does nothing, quickly, when nothing changed.
+#
+#   guests.sh [plugins | all]     default: all
+#
+# Uses the rustup target wasm32-unknown-unknown where it is installed, else Debian's rustc-web with std built from its
+# source (once, about a minute). scripts/setup.sh installs either.
+#
+# Environment:
+#   MEDIATION_CACHE    target folder is its guests/ (default ~/.cache/mediation-engine)
+#   MEDIATION_GUESTS   where the tests' guests go (default $MEDIATION_CACHE/guests/out)
+set -euo pipefail
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+export CARGO_TARGET_DIR=${MEDIATION_CACHE:-$HOME/.cache/mediation-engine}/guests
+guests=${MEDIATION_GUESTS:-$CARGO_TARGET_DIR/out}
+target=wasm32-unknown-unknown
+
+fail() { echo "guests: $*" >&2; exit 1; }
+
+# The linker that makes components comes with the rustup toolchain, also when Debian's compiler is used.
+sysroot=$(rustc --print sysroot)
+tools=$sysroot/lib/rustlib/$(rustc -vV | sed -n 's/^host: //p')/bin
+[ -x "$tools/wasm-component-ld" ] || fail "no wasm-component-ld in $tools: install Rust 1.95 or later with rustup"
+export CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER=$tools/wasm-component-ld
+export PATH=$tools/gcc-ld:$PATH
+
+build() { # <cargo arguments...>
+  local cargo=(cargo build) std=()
+  if [ ! -d "$sysroot/lib/rustlib/$target" ]; then
+    [ -d /usr/lib/rust-web ] || [ -x /usr/bin/rustc ] || fail "no $target: rustup target add $target, or run scripts/setup.sh build"
+    export RUSTC=/usr/bin/rustc RUSTDOC=/usr/bin/rustdoc RUSTC_BOOTSTRAP=1
+    cargo=(/usr/bin/cargo build)
+    std=(-Zbuild-std=std,panic_abort)
+  fi
+  "${cargo[@]}" -q --manifest-path "$here/plugins/Cargo.toml" --locked --release --target "$target" "${std[@]}" "$@"
+}
+
+# In one step, so that whoever watches the folder never sees half a file; and only what differs.
+place() { # <from> <to>
+  cmp -s "$1" "$2" && return
+  cp "$1" "${2%/*}/.${2##*/}.$$"
+  mv "${2%/*}/.${2##*/}.$$" "$2"
+}
+
+case ${1:-all} in
+plugins) build --workspace --exclude mediation-guests ;;
+all) build --workspace --examples --lib ;;
+*) sed -n '2,/^set -e/p' "$0" | sed '$d; s/^# \{0,1\}//' >&2; exit 2 ;;
+esac
