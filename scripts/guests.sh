@@ -43,8 +43,32 @@ place() { # <from> <to>
   mv "${2%/*}/.${2##*/}.$$" "$2"
 }
 
+built=$CARGO_TARGET_DIR/$target/release
+
+plugins() {
+  local folder name
+  for folder in "$here"/plugins/*/Cargo.toml; do
+    name=$(basename "${folder%/Cargo.toml}")
+    [ "$name" = sdk ] || place "$built/${name//-/_}.wasm" "$here/plugins/$name.wasm"
+  done
+}
+
+# The guests' names are those of their files, with dashes.
+guests() {
+  local file name
+  mkdir -p "$guests"
+  for file in "$here"/tests/guests/*.rs; do
+    name=$(basename "$file" .rs)
+    case $name in lib | build) continue ;; esac
+    place "$built/examples/$name.wasm" "$guests/${name//_/-}.wasm"
+  done
+  # Not a component: a module with nothing in it.
+  printf '\0asm\1\0\0\0' >"$built/core-module.wasm"
+  place "$built/core-module.wasm" "$guests/core-module.wasm"
+}
+
 case ${1:-all} in
-plugins) build --workspace --exclude mediation-guests ;;
-all) build --workspace --examples --lib ;;
+plugins) build --workspace --exclude mediation-guests --lib && plugins ;;
+all) build --workspace --lib --examples && plugins && guests ;;
 *) sed -n '2,/^set -e/p' "$0" | sed '$d; s/^# \{0,1\}//' >&2; exit 2 ;;
 esac

@@ -33,10 +33,18 @@ pub fn log_panics() {
 /// Once in a crate. Natively it only checks that the type fits.
 #[macro_export]
 macro_rules! export {
-    (mapper: $plugin:ty) => { $crate::__export!($plugin, mapper); };
-    (resolver: $plugin:ty) => { $crate::__export!($plugin, resolver); };
-    (enricher: $plugin:ty) => { $crate::__export!($plugin, enricher); };
-    (full: $plugin:ty) => { $crate::__export!($plugin, mapper, resolver, enricher); };
+    (mapper: $plugin:ty) => {
+        $crate::__export!($plugin, mapper);
+    };
+    (resolver: $plugin:ty) => {
+        $crate::__export!($plugin, resolver);
+    };
+    (enricher: $plugin:ty) => {
+        $crate::__export!($plugin, enricher);
+    };
+    (full: $plugin:ty) => {
+        $crate::__export!($plugin, mapper, resolver, enricher);
+    };
 }
 
 #[doc(hidden)]

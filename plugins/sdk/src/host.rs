@@ -1,11 +1,11 @@
 //! What a plugin may ask of the engine besides its event: a log line, a counter, the time. Natively these go to
 //! [`testing`](crate::testing).
 
-#[cfg(not(target_arch = "wasm32"))]
-use crate::testing::host;
-pub use crate::bindings::base::mediation::plugin::host::Level;
 #[cfg(target_arch = "wasm32")]
 use crate::bindings::base::mediation::plugin::host;
+pub use crate::bindings::base::mediation::plugin::host::Level;
+#[cfg(not(target_arch = "wasm32"))]
+use crate::testing::host;
 
 /// Whether a message of that level would be kept; the [`log!`](crate::log) macros ask it before they format.
 pub fn log_enabled(level: Level) -> bool {

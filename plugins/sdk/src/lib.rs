@@ -28,13 +28,13 @@
 //! Compiled as a `cdylib` for `wasm32-unknown-unknown` with `wasm-component-ld`, the output is the component. The same
 //! code compiles natively, where [`testing::Event`] stands in for the engine's: a plugin's tests need no Wasm.
 //!
-//! - [`event`]: what a plugin is lent
-//! - [`answer`]: what it answers with
-//! - [`host`]: logging, counters, the clock
-//! - [`config`]: from the engine's JSON to a plugin's own type
-//! - [`glue`]: what [`export!`] expands to
-//! - [`testing`]: the engine's side, natively
-//! - [`bindings`]: generated
+//! - [`event`][]: what a plugin is lent
+//! - [`answer`][]: what it answers with
+//! - [`host`][]: logging, counters, the clock
+//! - [`config`][]: from the engine's JSON to a plugin's own type
+//! - [`glue`][]: what [`export!`] expands to
+//! - [`testing`][]: the engine's side, natively
+//! - [`bindings`][]: generated
 
 pub mod answer;
 #[doc(hidden)]
