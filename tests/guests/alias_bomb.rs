@@ -1,6 +1,6 @@
-//! Answers, when the payload's first byte is `B` (`BOMB`) or the payload is large enough to say nothing else, with few
-//! bytes of its own that say terabytes to whoever copies them out: a hundred outputs share one list of 10,000 pairs, all
-//! of whose texts are the same MiB. Written against the binary interface, since no generator would.
+//! Answers, when the payload starts with `BOMB`, in a MiB of its own with what is a terabyte to whoever copies it out:
+//! 64 outputs share one list of 10,000 pairs, all of whose texts are the same MiB. Else passes. Written against the
+//! binary interface, since no generator would do that.
 
 #![allow(unsafe_code, reason = "the binary interface by hand")]
 #![cfg_attr(not(target_arch = "wasm32"), allow(dead_code, reason = "a component only"))]
@@ -37,7 +37,7 @@ mod exports {
     #[unsafe(export_name = "mediation:plugin/lifecycle@0.1.0#describe")]
     extern "C" fn describe() -> *const u8 {
         let text = |text: &str| leak(text.as_bytes().to_vec());
-        leak(vec![text("alias-bomb"), text("0.1.0"), Slice(ptr::dangling(), 0)]).0
+        leak(vec![text("alias-bomb"), text("0.1.0"), Slice(ptr::dangling::<u32>().cast(), 0)]).0
     }
 
     #[unsafe(export_name = "mediation:plugin/lifecycle@0.1.0#init")]
@@ -49,7 +49,7 @@ mod exports {
     extern "C" fn transform(event: i32) -> *const u8 {
         // Dropping it gives the loan back.
         let event = unsafe { Event::from_handle(event as u32) };
-        let none = Slice(ptr::dangling(), 0);
+        let none = Slice(ptr::dangling::<u32>().cast(), 0);
         if event.payload_range(0, 4) != b"BOMB" {
             return leak(vec![RawMapping(0, none, none, 0)]).0;
         }
