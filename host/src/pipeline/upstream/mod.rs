@@ -259,8 +259,7 @@ impl Upstream {
         let event = Arc::new(event);
         let kept = dead_letter::has(&self.leg).then(|| event.clone());
         let (confirmed, refused) = (Vec::new(), None);
-        let out =
-            Out { reference, id, event: kept, bytes, left: 0, confirmed, refused, entered: false, letter: false };
+        let out = Out { reference, id, event: kept, bytes, left: 0, confirmed, refused, entered: false, letter: false };
         self.parked = Some((out, event));
         self.admit();
     }
@@ -271,8 +270,8 @@ impl Upstream {
 
     fn admit(&mut self) {
         let config = &self.leg.route.config;
-        let full = self.out.len() >= config.channel_size
-            || (self.bytes >= config.channel_bytes && !self.out.is_empty());
+        let full =
+            self.out.len() >= config.channel_size || (self.bytes >= config.channel_bytes && !self.out.is_empty());
         if self.passing.is_some() || full {
             return;
         }

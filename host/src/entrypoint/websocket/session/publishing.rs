@@ -5,10 +5,10 @@ use std::task::{Context as TaskContext, Poll};
 
 use super::WsSession;
 use crate::config::Guarantee;
+use crate::entrypoint::refusal::refused;
 use crate::entrypoint::v1::Out;
 use crate::entrypoint::websocket::close;
 use crate::event::Event;
-use crate::entrypoint::refusal::refused;
 use crate::pipeline::upstream::{Happened, Refusal, Upstream, confirms};
 use crate::plugin::chain::{Failure, Why};
 
