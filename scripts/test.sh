@@ -81,13 +81,13 @@ step "lints" cargo clippy -q --workspace --all-targets -- -D warnings
 step "lints of plugins" of_plugins clippy -q --workspace --all-targets -- -D warnings
 case $mode in
 quick)
-  step "unit tests of plugins" of_plugins test -q --workspace
+  step "unit tests of plugins" of_plugins test -q --workspace --exclude mediation-guests
   step "unit and property tests" cargo test -q --workspace --exclude mediation-tests
   ;;
 all | soak)
   step "licenses, bans, sources" deny
   step "build the guests" scripts/guests.sh
-  step "unit tests of plugins" of_plugins test -q --workspace
+  step "unit tests of plugins" of_plugins test -q --workspace --exclude mediation-guests
   [ "$mode" = all ] || export PROPTEST_CASES=${PROPTEST_CASES:-100000}
   step "unit and property tests" cargo test -q --workspace --exclude mediation-tests
   [ -n "$filter" ] || step "the Kafka endpoint on a real Kafka" live
