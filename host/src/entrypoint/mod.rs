@@ -320,7 +320,7 @@ mod tests {
         assert_eq!(offset(asked(Some("orders-eu-3-42"), "")), None);
         for damaged in ["garbage", "AAAA", "t-0-", "3-42", "x~garbage", "t-0-4~", &token(5)[..8]] {
             let refused = asked(Some(damaged), "").expect_err(damaged);
-            assert_eq!((refused.code, refused.message.contains("resume token")), ("bad_request", true), "{damaged}");
+            assert_eq!((&*refused.code, refused.message.contains("resume token")), ("bad_request", true), "{damaged}");
         }
     }
 
