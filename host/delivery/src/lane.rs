@@ -17,8 +17,16 @@ impl Lane {
         self.open.push_back((sequence, position, false));
     }
 
-    /// Settled at once: the watermark follows the delivery.
-    pub(crate) fn pass(&mut self, position: i64) {
+    /// Settled at once: the watermark follows the delivery, unless an earlier one is open.
+    pub(crate) fn enter_settled(&mut self, sequence: u64, position: i64) {
+        if self.open.is_empty() {
+            self.pass(position);
+        } else {
+            self.open.push_back((sequence, position, true));
+        }
+    }
+
+    fn pass(&mut self, position: i64) {
         self.watermark = Some(position);
         self.moved = true;
     }

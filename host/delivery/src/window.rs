@@ -67,6 +67,8 @@ pub struct Window<T> {
 struct Slot<T> {
     /// None once settled.
     item: Option<T>,
+    /// As the window says; until answered for one that is owed.
+    hold: Hold,
     lane: u32,
     attempt: u16,
     outputs: u16,
@@ -131,16 +133,47 @@ impl<T> Window<T> {
     /// Takes a permit for a broker event that became `outputs` (at least 1) events; `position` is the first one after it
     /// in its lane. The token is the first output's. The caller has asked [`permits`](Self::permits).
     pub fn enter(&mut self, lane: usize, position: i64, bytes: usize, outputs: u16, item: T) -> Token {
+        self.take(lane, position, bytes, outputs, item, self.limits.hold)
+    }
+
+    /// As [`enter`](Self::enter), for an event that cannot be given as it is (a plugin failed on it): whatever the hold of
+    /// the window, it is not settled before its answer, and a nack brings it again. [`deliver`](Self::deliver) makes it an
+    /// event like the others.
+    pub fn enter_owed(&mut self, lane: usize, position: i64, bytes: usize, item: T) -> Token {
+        self.take(lane, position, bytes, 1, item, Hold::UntilAnswered)
+    }
+
+    /// An owed event can be given now, as `outputs` events of `bytes` in all; None when the token is stale.
+    pub fn deliver(&mut self, token: &Token, bytes: usize, outputs: u16) -> Option<Token> {
+        let index = self.index(token)?;
+        let slot = self.slots.get_mut(index)?;
+        if matches!(slot.state, SlotState::Waiting | SlotState::Done) {
+            return None;
+        }
+        self.held_bytes = self.held_bytes - slot.bytes + bytes;
+        (slot.bytes, slot.outputs, slot.hold) = (bytes, outputs.max(1), self.limits.hold);
+        slot.state = SlotState::out(slot.outputs);
+        if slot.hold == Hold::UntilWritten
+            && let Some(lane) = self.lanes.get_mut(slot.lane as usize)
+        {
+            lane.settle(token.sequence);
+            self.any_moved |= lane.moved;
+        }
+        Some(Token { epoch: self.epoch, attempt: token.attempt, part: 0, sequence: token.sequence })
+    }
+
+    fn take(&mut self, lane: usize, position: i64, bytes: usize, outputs: u16, item: T, hold: Hold) -> Token {
         let sequence = self.base + self.slots.len() as u64;
         if self.lanes.len() <= lane {
             self.lanes.resize_with(lane + 1, Lane::default);
         }
         if let Some(entry) = self.lanes.get_mut(lane) {
-            match self.limits.hold {
+            match hold {
                 Hold::UntilAnswered => entry.enter(sequence, position),
                 Hold::UntilWritten => {
-                    entry.pass(position);
-                    self.any_moved = true;
+                    // Behind an owed one the watermark waits.
+                    entry.enter_settled(sequence, position);
+                    self.any_moved |= entry.moved;
                 }
             }
         }
@@ -149,6 +182,7 @@ impl<T> Window<T> {
         let outputs = outputs.max(1);
         self.slots.push_back(Slot {
             item: Some(item),
+            hold,
             lane: u32::try_from(lane).unwrap_or(u32::MAX),
             attempt: 0,
             outputs,
@@ -205,7 +239,7 @@ impl<T> Window<T> {
             }
             SlotState::Waiting | SlotState::Done => return Answered::Stale,
         };
-        if worst == Answer::Nack && self.limits.hold == Hold::UntilAnswered {
+        if worst == Answer::Nack && slot.hold == Hold::UntilAnswered {
             let due = now + self.limits.backoff.wait(slot.attempt, token.sequence ^ u64::from(self.epoch) << 32);
             slot.state = SlotState::Waiting;
             self.waiting.push(Reverse((due, token.sequence)));
@@ -215,7 +249,7 @@ impl<T> Window<T> {
         let item = slot.item.take();
         self.held -= 1;
         self.held_bytes -= slot.bytes;
-        if self.limits.hold == Hold::UntilAnswered
+        if slot.hold == Hold::UntilAnswered
             && let Some(lane) = self.lanes.get_mut(slot.lane as usize)
         {
             lane.settle(token.sequence);
@@ -312,94 +346,4 @@ impl SlotState {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use super::*;
-
-    fn window(size: usize, hold: Hold) -> Window<char> {
-        let backoff = Backoff { first: Duration::from_secs(1), max: Duration::from_secs(30) };
-        Window::new(Limits { size, bytes: 1000, hold, backoff }, 7)
-    }
-
-    #[test]
-    fn acks_out_of_order_move_the_watermark_only_when_the_oldest_is_answered() {
-        let (mut w, now) = (window(3, Hold::UntilAnswered), Instant::now());
-        let (a, b) = (w.enter(0, 11, 1, 1, 'a'), w.enter(0, 15, 1, 1, 'b'));
-        assert_eq!(w.answer(b, Answer::Ack, now), Answered::Settled('b', Answer::Ack));
-        assert_eq!((w.watermark(0), w.permits()), (None, 2));
-        assert_eq!(w.answer(a, Answer::Ack, now), Answered::Settled('a', Answer::Ack));
-        let mut moved = Vec::new();
-        w.moved(|lane, position| moved.push((lane, position)));
-        assert_eq!((moved, w.permits()), (vec![(0, 15)], 3));
-    }
-
-    #[test]
-    fn a_nacked_event_keeps_its_permit_and_comes_again_after_its_back_off() {
-        let (mut w, now) = (window(1, Hold::UntilAnswered), Instant::now());
-        let a = w.enter(0, 1, 1, 1, 'a');
-        let late = w.output(&a, 0);
-        assert_eq!(w.answer(a, Answer::Nack, now), Answered::Again);
-        assert_eq!((w.permits(), w.waiting()), (0, 1));
-        assert!(w.due(now).is_none());
-        let due = w.due(now + Duration::from_secs(1)).expect("due");
-        assert_eq!(due.token.redeliveries(), 1);
-        assert_eq!(w.answer(late, Answer::Ack, now), Answered::Stale);
-        assert_eq!(w.answer(due.token, Answer::Ack, now), Answered::Settled('a', Answer::Ack));
-        assert_eq!((w.permits(), w.watermark(0)), (1, Some(1)));
-    }
-
-    #[test]
-    fn the_worst_answer_of_several_outputs_counts_once_all_are_in() {
-        let (mut w, now) = (window(1, Hold::UntilAnswered), Instant::now());
-        let first = w.enter(0, 1, 1, 3, 'a');
-        let (second, third, again) = (w.output(&first, 1), w.output(&first, 2), w.output(&first, 1));
-        assert_eq!(w.answer(second, Answer::Reject, now), Answered::Partly);
-        assert_eq!(w.answer(again, Answer::Ack, now), Answered::Stale);
-        assert_eq!(w.answer(first, Answer::Ack, now), Answered::Partly);
-        assert_eq!(w.answer(third, Answer::Ack, now), Answered::Settled('a', Answer::Reject));
-    }
-
-    #[test]
-    fn entering_settles_where_the_permit_is_held_until_written() {
-        let (mut w, now) = (window(1, Hold::UntilWritten), Instant::now());
-        let a = w.enter(2, 9, 1, 1, 'a');
-        assert_eq!((w.watermark(2), w.permits()), (Some(9), 0));
-        assert_eq!(w.answer(a, Answer::Nack, now), Answered::Settled('a', Answer::Nack));
-        assert_eq!((w.watermark(2), w.permits()), (Some(9), 1));
-    }
-
-    #[test]
-    fn bytes_are_bounded_but_one_larger_event_passes_alone() {
-        let (mut w, now) = (window(8, Hold::UntilAnswered), Instant::now());
-        assert_eq!((w.permits(), w.byte_room()), (8, 1000));
-        let a = w.enter(0, 1, 5000, 1, 'a');
-        assert_eq!((w.permits(), w.byte_room()), (0, 0));
-        assert!(matches!(w.answer(a, Answer::Ack, now), Answered::Settled(..)));
-        assert_eq!(w.permits(), 8);
-    }
-
-    #[test]
-    fn it_stops_far_ahead_of_its_oldest_event() {
-        let (mut w, now) = (window(2, Hold::UntilAnswered), Instant::now());
-        let _oldest = w.enter(0, 0, 1, 1, 'o');
-        for position in 1..32 {
-            assert_eq!(w.permits(), 1);
-            let token = w.enter(0, position, 1, 1, 'x');
-            assert!(matches!(w.answer(token, Answer::Ack, now), Answered::Settled(..)));
-        }
-        assert_eq!(w.permits(), 0);
-    }
-
-    #[test]
-    fn an_answer_by_id_finds_the_oldest_that_is_out() {
-        let (mut w, now) = (window(4, Hold::UntilAnswered), Instant::now());
-        let _a = w.enter(0, 1, 1, 1, 'a');
-        let _b = w.enter(0, 2, 1, 1, 'a');
-        let token = w.claim(|item, _| (*item == 'a').then_some(0)).expect("out");
-        assert_eq!(token.sequence(), 0);
-        assert!(matches!(w.answer(token, Answer::Ack, now), Answered::Settled(..)));
-        assert_eq!(w.claim(|item, _| (*item == 'a').then_some(0)).map(|t| t.sequence()), Some(1));
-        assert_eq!(w.claim(|item, _| (*item == 'z').then_some(0)), None);
-    }
-}
+mod tests;

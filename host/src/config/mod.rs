@@ -4,7 +4,8 @@
 //! the JSON Schema that `schema` generates from the types of `file`, `file_route` and
 //! `file_endpoint`), `draft` (typed), `check` (what
 //! takes two places to see), `advice` (warnings), `build` (into `types`). Later stages still look at what earlier ones left
-//! whole, so that one run shows every error. [`find`] decides which file; [`report`] is what `check FILE` prints.
+//! whole, so that one run shows every error. [`find`] decides which file; [`sidecar`] reads
+//! what lies beside a component; [`report`] is what `check FILE` prints.
 //!
 //! Not here: reloading, and anything that opens a socket or asks a broker.
 
@@ -23,6 +24,7 @@ mod find;
 mod problem;
 mod report;
 mod schema;
+mod sidecar;
 #[cfg(test)]
 mod tests;
 mod types;
@@ -37,6 +39,7 @@ pub use find::{DEMO, Source, find};
 pub use problem::{Errors, Problem, Warning};
 pub use report::report;
 pub use schema::schema;
+pub use sidecar::sidecar;
 pub use types::{
     Admin, Attach, Canary, Config, DeadLetter, Endpoint, EndpointKind, Entrypoint, Kafka, KeyFrom, Match, Memory,
     Opaque, PacketLog, Plugin, Route, Sasl, Secret, Tls, Use,
@@ -53,6 +56,8 @@ pub struct Loaded {
     pub config: Config,
     /// What is worth a word, in the file's order.
     pub warnings: Vec<Warning>,
+    /// What was read. It may hold secrets.
+    pub text: Secret,
 }
 
 /// Reads and checks a file, with the process's environment.
@@ -92,7 +97,7 @@ pub fn parse(text: &str, file: &str, env: &dyn Fn(&str) -> Option<String>) -> Re
         return Err(Errors(placed(found, file, &tree.lines)));
     }
     let warnings = placed(advice::advice(&draft), file, &tree.lines);
-    Ok(Loaded { config: build::build(&draft), warnings })
+    Ok(Loaded { config: build::build(&draft), warnings, text: Secret(text.to_owned()) })
 }
 
 /// Adds what a later stage found, except about places that an earlier one has already refused: it has not seen them.

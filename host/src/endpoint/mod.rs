@@ -2,6 +2,7 @@
 //!
 //! Endpoints know no HTTP, entrypoints no brokers; `pipeline` joins the two. `memory` is the reference implementation.
 
+pub mod address;
 pub mod kafka;
 pub mod memory;
 pub mod not_built_in;

@@ -7,6 +7,7 @@ mod given;
 pub mod halves;
 pub mod http_get;
 pub mod http_post;
+mod refusal;
 pub mod sse;
 pub mod v1;
 pub mod websocket;
@@ -25,6 +26,8 @@ use crate::endpoint::{State, Subscribe, SubscribeError, Subscription};
 use crate::http::listener::{Connection, Handler};
 use crate::http::{Error, Response, request};
 use crate::observe::metrics::ListenerMetrics;
+use crate::pipeline::Leg;
+use crate::plugin::{Connect, Facts};
 use crate::routing::{Asked, Route, Table};
 use crate::session::registry::Sessions;
 use crate::session::socket::Socket;
@@ -41,7 +44,7 @@ pub struct Context {
     /// The sessions of the engine.
     pub sessions: Arc<Sessions>,
     /// Who may answer deliveries from other connections.
-    pub halves: halves::Halves,
+    pub halves: Arc<halves::Halves>,
     /// Of the listener.
     pub metrics: Arc<ListenerMetrics>,
     /// Everything that runs beside a request.
@@ -118,6 +121,18 @@ impl Context {
             )));
         }
         if endpoint.status.state() == State::Down { Err(away(name)) } else { Ok(()) }
+    }
+
+    /// One direction of a session, as the routes say.
+    fn leg(&self, route: &Arc<Route>, client_id: &Arc<str>) -> Leg {
+        let facts = Arc::new(Facts {
+            route: route.name.clone(),
+            direction: route.config.direction,
+            client_id: client_id.clone(),
+            attributes: Vec::new(),
+            connect: Connect::default(),
+        });
+        Leg { route: route.clone(), address: None, key: None, facts, seed: 0, table: self.table.clone() }
     }
 
     /// Makes a session known, until the guard goes.
@@ -305,7 +320,7 @@ mod tests {
         assert_eq!(offset(asked(Some("orders-eu-3-42"), "")), None);
         for damaged in ["garbage", "AAAA", "t-0-", "3-42", "x~garbage", "t-0-4~", &token(5)[..8]] {
             let refused = asked(Some(damaged), "").expect_err(damaged);
-            assert_eq!((refused.code, refused.message.contains("resume token")), ("bad_request", true), "{damaged}");
+            assert_eq!((&*refused.code, refused.message.contains("resume token")), ("bad_request", true), "{damaged}");
         }
     }
 

@@ -9,8 +9,8 @@ use arc_swap::ArcSwap;
 use serde_json::{Value, json};
 
 use crate::config::{self, Direction, Match};
-use crate::endpoint::Endpoint;
 use crate::endpoint::supervisor::Status;
+use crate::endpoint::{Endpoint, address};
 use crate::observe::metrics::RouteMetrics;
 use crate::observe::packet::PacketLog;
 use crate::plugin::chain::Chain;
@@ -35,6 +35,20 @@ pub struct EndpointHandle {
     pub endpoint: Arc<dyn Endpoint>,
     /// Whether the broker is there.
     pub status: Arc<Status>,
+}
+
+impl EndpointHandle {
+    /// Whether an address that a plugin names may be used here.
+    ///
+    /// # Errors
+    /// What is wrong with it, and the remedy.
+    pub fn literal(&self, address: &str) -> Result<(), String> {
+        let checked = if self.allow_patterns { address::sound(address) } else { address::literal(address) };
+        checked.map(drop).map_err(|words| {
+            let remedy = if self.allow_patterns { "" } else { "; allow_patterns: true on the endpoint takes patterns" };
+            format!("endpoint {:?}: {words}{remedy}", self.name)
+        })
+    }
 }
 
 /// One route, as sessions hold it.
@@ -101,6 +115,11 @@ impl Table {
     #[must_use]
     pub fn endpoint(&self, name: &str) -> Option<&Arc<EndpointHandle>> {
         self.endpoints.get(name)
+    }
+
+    /// All endpoints, those without a route among them.
+    pub fn endpoints(&self) -> impl Iterator<Item = &Arc<EndpointHandle>> {
+        self.endpoints.values()
     }
 
     /// Whether an entrypoint has any route at all.

@@ -50,6 +50,8 @@ pub enum Leave {
     Gone,
     /// Not polled for `idle_timeout`, or unsubscribed.
     Idle,
+    /// A reload changed or removed its route.
+    RouteChanged,
 }
 
 impl Leave {
@@ -63,6 +65,7 @@ impl Leave {
             Self::TooSlow => "too_slow",
             Self::Gone => "gone",
             Self::Idle => "idle",
+            Self::RouteChanged => "route_changed",
         }
     }
 }

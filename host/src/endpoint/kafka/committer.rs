@@ -71,7 +71,7 @@ impl Committer {
         let mut open = lock(&self.open);
         let all = open.entry(Arc::clone(&ledger.group)).or_default();
         // What a session that left has still to commit is in the new one's start: later, it would set it back.
-        all.retain(|old| !old.supersede());
+        all.retain(|old| old.topics != ledger.topics || !old.supersede());
         all.push(Arc::clone(ledger));
         drop(open);
         self.look(ledger, Instant::now());

@@ -7,11 +7,14 @@ use std::task::{Context, Poll, Waker};
 use tokio::time::Instant;
 
 use super::admin::GroupOffset;
+use super::partitions::Topics;
 
 /// See the module.
 pub(super) struct Ledger {
     /// The session's consumer group.
     pub(super) group: Arc<str>,
+    /// What it reads: a client's positions elsewhere are not its business.
+    pub(super) topics: Topics,
     state: Mutex<State>,
 }
 
@@ -68,8 +71,8 @@ pub(super) enum Next {
 }
 
 impl Ledger {
-    pub(super) fn new(group: Arc<str>) -> Arc<Self> {
-        Arc::new(Self { group, state: Mutex::default() })
+    pub(super) fn new(group: Arc<str>, topics: Topics) -> Arc<Self> {
+        Arc::new(Self { group, topics, state: Mutex::default() })
     }
 
     /// Adds the next lane: where it starts, and what is committed already. Its start is to be committed too.
@@ -227,7 +230,7 @@ mod tests {
     use super::*;
 
     fn ledger() -> Arc<Ledger> {
-        let ledger = Ledger::new("g".into());
+        let ledger = Ledger::new("g".into(), Arc::from(["t".into()]));
         ledger.add(&"t".into(), 0, 10, None);
         ledger.add(&"t".into(), 1, 5, Some(8));
         ledger

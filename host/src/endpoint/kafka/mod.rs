@@ -3,7 +3,7 @@
 //!
 //! - `settings` configuration to librdkafka's properties · `context` what librdkafka tells by itself
 //! - `producer`, `record` publishing, and the shape of an event as a record
-//! - `open` where a session starts · `consumer`, `subscription`, `lanes`, `chores` reading
+//! - `open` where a session starts · `consumer`, `subscription`, `lanes`, `chores`, `partitions` reading
 //! - `ledger`, `committer`, `groups`, `admin` durable positions
 //! - `lookup` the shared client · `pool` threads for what blocks · `limits` the default cap
 //!
@@ -11,6 +11,8 @@
 //!
 //! # Known limits
 //! - A session costs a librdkafka client: 4 to 6 threads and 7 descriptors, so `max_dedicated_consumers` caps them.
+//! - One client id on topics of which some, but not all, are the same (the endpoint's own and an address among them)
+//!   keeps one position for both, and the last commit counts.
 //! - Nobody fences two engines that read one durable client id at once: a router sends a client to one engine.
 //! - A header whose name is not UTF-8 is left out (rdkafka cannot give it).
 //! - librdkafka does not split a batch that the broker finds too large: where a topic takes less than 1 MB at once, set
@@ -30,6 +32,7 @@ mod limits;
 mod live_tests;
 mod lookup;
 mod open;
+mod partitions;
 mod pool;
 mod producer;
 mod record;
@@ -38,21 +41,21 @@ mod subscription;
 #[cfg(test)]
 mod testing;
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use tokio::sync::{Semaphore, watch};
-use tokio::time::{sleep, timeout};
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
 
 use self::committer::Committer;
 use self::groups::Groups;
 use self::lookup::Lookup;
+use self::partitions::{Followed, Topics};
 use self::pool::Pool;
 use self::producer::Producer;
 use self::settings::Settings;
-use super::position::Scope;
 use super::supervisor::Status;
 use super::{Address, Confirm, Endpoint, PublishError, Subscribe, SubscribeError, Subscription};
 use crate::config::Start;
@@ -71,10 +74,10 @@ const ANY_TOPIC: &str = "__consumer_offsets";
 /// One Kafka endpoint.
 pub struct Kafka {
     status: Arc<Status>,
-    topics: Arc<[Arc<str>]>,
+    /// Read by sessions without an address of their own.
+    topics: Topics,
     /// What a check asks about.
     probe: Arc<str>,
-    scope: Scope,
     start: Start,
     settings: Arc<Settings>,
     lookup: Arc<Lookup>,
@@ -85,7 +88,7 @@ pub struct Kafka {
     consumers: usize,
     /// One a consumer, those included that are still closing.
     places: Arc<Semaphore>,
-    partitions: watch::Sender<Vec<i32>>,
+    followed: Followed,
     opening: Arc<Pool>,
     closing: Arc<Pool>,
     control: Arc<Pool>,
@@ -133,10 +136,9 @@ impl Kafka {
         let groups = Arc::new(Groups::new(Arc::clone(&settings), Arc::clone(&status), Arc::clone(&closing))?);
         let topic_out: Option<Arc<str>> = config.topic_out.as_deref().map(Into::into);
         let producer = Producer::new(&settings, &status, config.key.clone(), topic_out.clone(), Arc::clone(&closing))?;
-        let topics: Arc<[Arc<str>]> = config.topic_in.iter().map(|topic| topic.as_str().into()).collect();
+        let topics: Topics = config.topic_in.iter().map(|topic| topic.as_str().into()).collect();
         let consumers = config.max_dedicated_consumers.unwrap_or_else(limits::default_consumers);
         let kafka = Arc::new(Self {
-            scope: Scope::new(name, config.topic_in.iter().map(String::as_str), 0),
             probe: topics.first().cloned().or(topic_out).unwrap_or_else(|| ANY_TOPIC.into()),
             topics,
             start: config.start,
@@ -148,47 +150,14 @@ impl Kafka {
             warmed: AtomicBool::new(false),
             consumers,
             places: Arc::new(Semaphore::new(consumers)),
-            partitions: watch::Sender::new(Vec::new()),
+            followed: Followed::default(),
             opening: Arc::new(Pool::new("kafka-open", OPENING_THREADS)?),
             closing,
             control: Arc::new(Pool::new("kafka-control", CONTROL_THREADS)?),
             status,
         });
-        if !kafka.topics.is_empty() {
-            tokio::spawn(watch_partitions(Arc::downgrade(&kafka), refresh));
-        }
+        tokio::spawn(partitions::watch(Arc::downgrade(&kafka), refresh, REFRESH));
         Ok(kafka)
-    }
-
-    /// One call a topic for all subscriptions.
-    async fn look_at_partitions(&self) {
-        if self.partitions.receiver_count() == 0 {
-            return;
-        }
-        let (lookup, topics) = (Arc::clone(&self.lookup), Arc::clone(&self.topics));
-        let counts = self
-            .control
-            .run(move || topics.iter().map(|topic| lookup.partitions(topic, REFRESH)).collect::<Result<Vec<_>, _>>());
-        match counts.await {
-            Ok(Ok(counts)) => {
-                self.partitions.send_if_modified(|known| {
-                    let new = *known != counts;
-                    *known = counts;
-                    new
-                });
-            }
-            // Who reads such a topic finds out by itself.
-            Ok(Err(error)) => tracing::debug!(target: "kafka", %error, "partitions are looked at later"),
-            Err(_) => {}
-        }
-    }
-}
-
-async fn watch_partitions(kafka: Weak<Kafka>, every: Duration) {
-    loop {
-        sleep(every).await;
-        let Some(kafka) = kafka.upgrade() else { return };
-        kafka.look_at_partitions().await;
     }
 }
 

@@ -17,10 +17,11 @@ use super::consumer::{Dedicated, Place};
 use super::lanes::Lanes;
 use super::ledger::Ledger;
 use super::lookup::{Edge, Lookup};
+use super::partitions::Topics;
 use super::settings::refused;
 use super::subscription::{Durable, KafkaSubscription};
 use crate::config::Start;
-use crate::endpoint::position::ResumeToken;
+use crate::endpoint::position::{ResumeToken, Scope};
 use crate::endpoint::{State, Subscribe, SubscribeError, Subscription};
 
 /// All of it.
@@ -41,12 +42,15 @@ struct Past<'a> {
 
 pub(super) async fn open(kafka: &Kafka, request: Subscribe) -> Result<Box<dyn Subscription>, SubscribeError> {
     let name = kafka.status.name();
-    if kafka.topics.is_empty() {
-        return Err(SubscribeError::NoSource(name.to_string()));
-    }
-    if request.resume.as_ref().is_some_and(|token| token.scope != kafka.scope) {
+    let topics = match &request.address {
+        Some(address) => Arc::from([Arc::clone(address)]),
+        None if kafka.topics.is_empty() => return Err(SubscribeError::NoSource(name.to_string())),
+        None => Arc::clone(&kafka.topics),
+    };
+    let scope = Scope::new(name, topics.iter().map(|topic| &**topic), 0);
+    if request.resume.as_ref().is_some_and(|token| token.scope != scope) {
         return Err(SubscribeError::BadToken(format!(
-            "the resume token is not of endpoint {name:?} and its topics: leave it out and start afresh"
+            "the resume token is not of endpoint {name:?} and the topics read here: leave it out and start afresh"
         )));
     }
     let unavailable = |reason: &str| SubscribeError::Unavailable(format!("endpoint {name:?}: {reason}"));
@@ -61,7 +65,7 @@ pub(super) async fn open(kafka: &Kafka, request: Subscribe) -> Result<Box<dyn Su
         ))
     })?;
     let deadline = Instant::now() + LIMIT;
-    let opened = match timeout_at(deadline, open_by(kafka, &request, permit, deadline)).await {
+    let opened = match timeout_at(deadline, open_by(kafka, &request, topics, scope, permit, deadline)).await {
         Ok(opened) => opened,
         Err(_) => Err(unavailable(&format!("the broker did not answer within {} s", LIMIT.as_secs()))),
     };
@@ -74,23 +78,25 @@ pub(super) async fn open(kafka: &Kafka, request: Subscribe) -> Result<Box<dyn Su
 async fn open_by(
     kafka: &Kafka,
     request: &Subscribe,
+    topics: Topics,
+    scope: Scope,
     permit: OwnedSemaphorePermit,
     deadline: Instant,
 ) -> Result<KafkaSubscription, SubscribeError> {
     let group: Option<Arc<str>> =
         request.durable.as_ref().map(|id| format!("mediation.{}.{id}", kafka.status.name()).into());
     let committed = match &group {
-        Some(group) => committed(kafka, group, deadline).await?,
+        Some(group) => committed(kafka, &topics, group, deadline).await?,
         None => HashMap::new(),
     };
     // What the endpoint sees from here on is compared with the partitions that are looked up now.
-    let mut partitions = kafka.partitions.subscribe();
+    let mut partitions = kafka.followed.follow(&topics);
     // Also with what it knows already: a broker may answer the look-up with older metadata.
     partitions.mark_changed();
     let job = {
         let resume = request.resume.clone();
         let (committed, start) = (committed.clone(), kafka.start);
-        let (lookup, topics) = (Arc::clone(&kafka.lookup), Arc::clone(&kafka.topics));
+        let (lookup, topics) = (Arc::clone(&kafka.lookup), Arc::clone(&topics));
         let (settings, status) = (Arc::clone(&kafka.settings), Arc::clone(&kafka.status));
         let closing = Arc::clone(&kafka.closing);
         move || {
@@ -111,10 +117,10 @@ async fn open_by(
         })??;
 
     let mut lanes = Lanes::default();
-    let ledger = group.map(Ledger::new);
+    let ledger = group.map(|group| Ledger::new(group, Arc::clone(&topics)));
     for (topic, partition, start) in starts {
         if lanes.add(topic, partition, start)
-            && let (Some(ledger), Some(name)) = (&ledger, kafka.topics.get(topic))
+            && let (Some(ledger), Some(name)) = (&ledger, topics.get(topic))
         {
             ledger.add(name, partition, start, committed.get(&(topic, partition)).copied());
         }
@@ -125,8 +131,8 @@ async fn open_by(
     });
     let mut subscription = KafkaSubscription {
         status: Arc::clone(&kafka.status),
-        topics: Arc::clone(&kafka.topics),
-        scope: kafka.scope,
+        topics,
+        scope,
         lanes,
         durable,
         partitions,
@@ -144,10 +150,11 @@ async fn open_by(
 /// The group's positions: what the broker has, or what this engine is about to tell it.
 async fn committed(
     kafka: &Kafka,
+    topics: &Topics,
     group: &str,
     deadline: Instant,
 ) -> Result<HashMap<(usize, i32), i64>, SubscribeError> {
-    let topic = kafka.topics.first().map_or("", |topic| topic);
+    let topic = topics.first().map_or("", |topic| topic);
     // Looked at on both sides of the read: a commit that ends meanwhile is in one of the three.
     let before = kafka.committer.pending(group);
     let read = match kafka.groups.read(group, deadline).await {
@@ -158,7 +165,7 @@ async fn committed(
     let after = kafka.committer.pending(group);
     let mut found = HashMap::new();
     for GroupOffset { topic, partition, offset } in read.into_iter().chain(before).chain(after) {
-        if let Some(index) = kafka.topics.iter().position(|t| *t == topic).filter(|_| offset >= 0) {
+        if let Some(index) = topics.iter().position(|t| *t == topic).filter(|_| offset >= 0) {
             let newest = found.entry((index, partition)).or_insert(offset);
             *newest = offset.max(*newest);
         }
@@ -224,7 +231,7 @@ impl Past<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::endpoint::position::{Position, Scope};
+    use crate::endpoint::position::Position;
 
     fn token(positions: &[(u16, i32, i64)]) -> ResumeToken {
         let positions =

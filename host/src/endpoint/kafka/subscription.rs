@@ -15,6 +15,7 @@ use super::consumer::Dedicated;
 use super::context::is_connection;
 use super::lanes::Lanes;
 use super::ledger::Ledger;
+use super::partitions::Topics;
 use super::record;
 use crate::endpoint::position::Scope;
 use crate::endpoint::supervisor::Status;
@@ -35,7 +36,7 @@ impl Drop for Durable {
 /// See the module.
 pub(super) struct KafkaSubscription {
     pub(super) status: Arc<Status>,
-    pub(super) topics: Arc<[Arc<str>]>,
+    pub(super) topics: Topics,
     pub(super) scope: Scope,
     pub(super) lanes: Lanes,
     pub(super) durable: Option<Durable>,

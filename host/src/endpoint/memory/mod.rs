@@ -7,18 +7,21 @@
 
 mod log;
 mod subscription;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use bytes::Bytes;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 
 use super::position::Scope;
 use super::{Address, Confirm, Endpoint, PublishError, Subscribe, SubscribeError, Subscription};
 use crate::config::{self, Start};
-use crate::event::Event;
+use crate::event::{Event, Payload};
 use log::Topic;
 use subscription::MemorySubscription;
 
@@ -34,9 +37,12 @@ pub struct Memory {
     durable: Arc<Durable>,
 }
 
-/// Positions by client id, one a topic.
+/// Whose positions: a client's, in the topics that it reads.
+type Reader = (Arc<str>, Arc<[Arc<str>]>);
+
+/// Positions, one a topic.
 #[derive(Default)]
-struct Durable(Mutex<HashMap<Arc<str>, Vec<i64>>>);
+struct Durable(Mutex<HashMap<Reader, Vec<i64>>>);
 
 impl Memory {
     /// An empty broker.
@@ -74,24 +80,26 @@ impl Memory {
     }
 
     fn open(&self, request: &Subscribe) -> Result<MemorySubscription, SubscribeError> {
-        if self.config.topic_in.is_empty() {
+        let topics: Arc<[Arc<str>]> = match &request.address {
+            Some(address) => Arc::from([address.clone()]),
+            None => self.config.topic_in.iter().map(|topic| Arc::from(topic.as_str())).collect(),
+        };
+        if topics.is_empty() {
             return Err(SubscribeError::NoSource(self.name.to_string()));
         }
-        let scope = Scope::new(&self.name, self.config.topic_in.iter().map(String::as_str), self.epoch);
+        let scope = Scope::new(&self.name, topics.iter().map(|topic| &**topic), self.epoch);
         if request.resume.as_ref().is_some_and(|token| token.scope.hash != scope.hash) {
             return Err(SubscribeError::BadToken(format!(
-                "the resume token belongs to another endpoint or other topics than those of {:?}: leave it out",
+                "the resume token belongs to another endpoint or other topics than those read here on {:?}: leave it out",
                 self.name
             )));
         }
-        let kept = match &request.durable {
-            Some(client) => self.durable.find(client),
-            None => None,
-        };
+        let reader = request.durable.as_ref().map(|client| (client.clone(), topics.clone()));
+        let kept = reader.as_ref().and_then(|reader| self.durable.find(reader));
         // A token of an earlier life of the engine names events that are gone: start at what there is, and say so.
         let stale = request.resume.as_ref().is_some_and(|token| token.scope.epoch != self.epoch);
-        let mut readers = Vec::with_capacity(self.config.topic_in.len());
-        for (at, name) in self.config.topic_in.iter().enumerate() {
+        let mut readers = Vec::with_capacity(topics.len());
+        for (at, name) in topics.iter().enumerate() {
             let topic = self.topic(name).ok_or_else(|| SubscribeError::AddressNotFound(self.too_many(name)))?;
             let asked = match &request.resume {
                 Some(_) if stale => Some(0),
@@ -109,11 +117,11 @@ impl Memory {
             });
             readers.push((topic, start));
         }
-        let durable = match &request.durable {
+        let durable = match reader {
             None => None,
-            Some(client) => {
-                self.durable.keep(client, readers.iter().map(|(_, start)| *start)).map_err(SubscribeError::Full)?;
-                Some((self.durable.clone(), client.clone()))
+            Some(reader) => {
+                self.durable.keep(&reader, readers.iter().map(|(_, start)| *start)).map_err(SubscribeError::Full)?;
+                Some((self.durable.clone(), reader))
             }
         };
         Ok(MemorySubscription::new(self.name.clone(), scope, readers, durable, stale))
@@ -121,17 +129,17 @@ impl Memory {
 }
 
 impl Durable {
-    fn find(&self, client: &str) -> Option<Vec<i64>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(client).cloned()
+    fn find(&self, reader: &Reader) -> Option<Vec<i64>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(reader).cloned()
     }
 
-    fn keep(&self, client: &Arc<str>, positions: impl Iterator<Item = i64>) -> Result<(), String> {
+    fn keep(&self, reader: &Reader, positions: impl Iterator<Item = i64>) -> Result<(), String> {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if all.len() >= MAX_DURABLE && !all.contains_key(client) {
+        if all.len() >= MAX_DURABLE && !all.contains_key(reader) {
             return Err(format!("{MAX_DURABLE} durable clients are known already"));
         }
         // Never below the highest seen, also where a resume token goes back.
-        let kept = all.entry(client.clone()).or_default();
+        let kept = all.entry(reader.clone()).or_default();
         for (at, position) in positions.enumerate() {
             match kept.get_mut(at) {
                 Some(known) => *known = position.max(*known),
@@ -141,12 +149,23 @@ impl Durable {
         Ok(())
     }
 
-    fn settle(&self, client: &str, topic: usize, position: i64) {
+    fn settle(&self, reader: &Reader, topic: usize, position: i64) {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(kept) = all.get_mut(client).and_then(|positions| positions.get_mut(topic)) {
+        if let Some(kept) = all.get_mut(reader).and_then(|positions| positions.get_mut(topic)) {
             *kept = (*kept).max(position);
         }
     }
+}
+
+/// As the log keeps it, with bytes of its own: a small part of a large payload would else hold all of it.
+fn kept(event: Arc<Event>) -> Event {
+    let mut event = Arc::unwrap_or_clone(event);
+    event.payload = event.payload.map(|payload| match payload {
+        Payload::Whole(bytes) => Bytes::copy_from_slice(&bytes).into(),
+        // Joining copies.
+        pieces @ Payload::Pieces(_) => pieces.to_bytes().into(),
+    });
+    event
 }
 
 impl Endpoint for Memory {
@@ -165,7 +184,7 @@ impl Endpoint for Memory {
             Some(name) => match self.topic(name) {
                 None => Err(PublishError::Refused(self.too_many(name))),
                 Some(topic) => {
-                    topic.append(event);
+                    topic.append(Arc::new(kept(event)));
                     Ok(std::future::ready(Ok(())).boxed())
                 }
             },

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
-use super::Durable;
 use super::log::{Read, Topic};
+use super::{Durable, Reader};
 use crate::endpoint::position::Scope;
 use crate::endpoint::{Budget, Delivery, Lane, Lost, Pulled, Subscription};
 use crate::event::{Event, EventId, Origin};
@@ -19,7 +19,7 @@ pub(super) struct MemorySubscription {
     topics: Vec<Arc<Topic>>,
     next: Vec<i64>,
     lanes: Vec<Lane>,
-    durable: Option<(Arc<Durable>, Arc<str>)>,
+    durable: Option<(Arc<Durable>, Reader)>,
     /// Where the next pull starts, so that no topic starves another.
     turn: usize,
     gap: bool,
@@ -30,7 +30,7 @@ impl MemorySubscription {
         endpoint: Arc<str>,
         scope: Scope,
         readers: Vec<(Arc<Topic>, i64)>,
-        durable: Option<(Arc<Durable>, Arc<str>)>,
+        durable: Option<(Arc<Durable>, Reader)>,
         gap: bool,
     ) -> Self {
         let (topics, next): (Vec<_>, Vec<_>) = readers.into_iter().unzip();
@@ -82,8 +82,8 @@ impl Subscription for MemorySubscription {
     }
 
     fn settle(&mut self, lane: usize, position: i64) {
-        if let Some((durable, client)) = &self.durable {
-            durable.settle(client, lane, position);
+        if let Some((durable, reader)) = &self.durable {
+            durable.settle(reader, lane, position);
         }
     }
 

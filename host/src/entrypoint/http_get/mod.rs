@@ -76,7 +76,7 @@ async fn subscribe(
     let entered = context.enter(session.clone())?;
     let source = context.subscribe(&session, &route, resume, named.is_some()).await?;
     let kind = if by_client { Resume::Acknowledged } else { Resume::Answered };
-    let downstream = Downstream::new(session.clone(), route.clone(), source, kind);
+    let downstream = Downstream::new(session.clone(), context.leg(&route, &session.client_id), source, kind);
     let token = downstream.resume_token();
     let poller = Poller::new(downstream, by_client);
     context.halves.insert_poller(&session, &poller);

@@ -47,7 +47,7 @@ pub(super) async fn handle(
         Options { json, by_client, heartbeat: context.config.heartbeat, ack_timeout: context.config.ack_timeout };
     let kind = if by_client { Resume::Acknowledged } else { Resume::Given };
     let opened = match context.subscribe(&session, &route, resume.clone(), named.is_some()).await {
-        Ok(source) => Ok(Downstream::new(session.clone(), route.clone(), source, kind)),
+        Ok(source) => Ok(Downstream::new(session.clone(), context.leg(&route, &session.client_id), source, kind)),
         Err(error)
             if error.passes() && error.code != "client_limit" && route.config.on_broker_loss == OnBrokerLoss::Hold =>
         {

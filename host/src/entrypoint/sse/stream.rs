@@ -174,7 +174,7 @@ impl SseStream {
                 encode::message(&mut out, Some("mediation.error"), None, &data);
             }
             Leave::Gone | Leave::Idle => {}
-            Leave::Drain | Leave::BrokerLost | Leave::TooSlow => {
+            Leave::Drain | Leave::BrokerLost | Leave::TooSlow | Leave::RouteChanged => {
                 encode::retry(&mut out, rand::random_range(1_000..=30_000));
                 encode::message(&mut out, Some("mediation.goaway"), None, &json!({ "code": why.as_str() }).to_string());
             }
@@ -208,7 +208,8 @@ impl SseStream {
             let (resume, named, kind) = (waiting.resume.clone(), waiting.named, waiting.kind);
             *opening = Some(Box::pin(async move {
                 let source = context.subscribe(&session, &route, resume, named).await?;
-                Ok(Downstream::new(session, route, source, kind))
+                let leg = context.leg(&route, &session.client_id);
+                Ok(Downstream::new(session, leg, source, kind))
             }));
         }
         let Poll::Ready(done) = opening.as_mut()?.as_mut().poll(cx) else { return None };
@@ -314,7 +315,7 @@ fn batch_chunk(
     for given in batch {
         let from = out.len();
         half.mark_given(&given);
-        encode::event(&mut out, &given.event, given.token.redeliveries() > 0, half.resume_token(), json);
+        encode::event(&mut out, &given.event, given.redelivered, half.resume_token(), json);
         lengths.push_back(out.len() - from);
         unwritten.push(given.token);
     }

@@ -62,7 +62,7 @@ pub(super) async fn handle(
         Some(route) => {
             let source = context.subscribe(&session, route, resume, named.is_some()).await?;
             let kind = if v1 { Resume::Acknowledged } else { Resume::Given };
-            Some(Downstream::new(session.clone(), route.clone(), source, kind))
+            Some(Downstream::new(session.clone(), context.leg(route, &session.client_id), source, kind))
         }
     };
     session.set_phase(Phase::Live);

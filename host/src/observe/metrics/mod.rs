@@ -36,11 +36,17 @@ pub struct Metrics {
     route: Route,
     endpoint: Endpoint,
     listener: Listener,
+    reloads: Family<ReloadResult, Counter>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Build {
     version: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReloadResult {
+    result: &'static str,
 }
 
 /// Declares a struct of families that registers itself, so that a metric's name, help and handle stand in one place.
@@ -64,6 +70,9 @@ families! { Route {
     redelivered: RouteLabels => Counter, "redelivered", "Events that were given to a client again";
     publish_failed: RouteReason => Counter, "publish_failed", "Publishes that were not confirmed";
     events_lost: RouteReason => Counter, "events_lost", "Events that failed after their acknowledgement";
+    dead_lettered: RouteLabels => Counter, "dead_lettered", "Events that went to the dead letters";
+    plugin_failed: RouteReason => Counter, "plugin_failed", "Events that did not pass the plugins, retries included";
+    plugin_dropped: RouteLabels => Counter, "plugin_dropped", "Events that a plugin dropped";
     gaps: RouteLabels => Counter, "gaps", "Times that the position of a session was not in the log any more";
     sessions: RouteLabels => Gauge, "sessions", "Sessions that live";
     sessions_opened: RouteLabels => Counter, "sessions_opened", "Sessions that were opened";
@@ -104,7 +113,9 @@ impl Metrics {
         let start = Seconds::default();
         start.set(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64());
         registry.register("process_start_time_seconds", "When the engine started, in seconds since 1970", start);
-        Arc::new(Self { registry: Mutex::new(registry), before: Mutex::default(), route, endpoint, listener })
+        let reloads = Family::<ReloadResult, Counter>::default();
+        registry.register("config_reloads", "Changed configuration files that were taken or refused", reloads.clone());
+        Arc::new(Self { registry: Mutex::new(registry), before: Mutex::default(), route, endpoint, listener, reloads })
     }
 
     /// Shows what the packet log drops ([`super::packet::PacketLog::dropped`]). Once.
@@ -115,6 +126,12 @@ impl Metrics {
     /// Shows what the engine's log drops ([`super::log::EngineLog::dropped`]). Once.
     pub fn show_engine_log(&self, dropped: Counter) {
         self.show("engine_log_dropped", "Lines of the engine's log that were not written", dropped);
+    }
+
+    /// Counts a changed configuration file: taken, or refused.
+    pub fn config_reloaded(&self, taken: bool) {
+        let result = if taken { "taken" } else { "refused" };
+        self.reloads.get_or_create_owned(&ReloadResult { result }).inc();
     }
 
     fn show(&self, name: &str, help: &str, metric: impl Metric) {
@@ -143,6 +160,8 @@ impl Metrics {
             acked: of.acked.get_or_create_owned(labels),
             nacked: of.nacked.get_or_create_owned(labels),
             redelivered: of.redelivered.get_or_create_owned(labels),
+            dead_lettered: of.dead_lettered.get_or_create_owned(labels),
+            plugin_dropped: of.plugin_dropped.get_or_create_owned(labels),
             gaps: of.gaps.get_or_create_owned(labels),
             sessions: of.sessions.get_or_create_owned(labels),
             sessions_opened: of.sessions_opened.get_or_create_owned(labels),
@@ -153,6 +172,7 @@ impl Metrics {
             parked_sessions: of.parked_sessions.get_or_create_owned(labels),
             publish_failed: of.publish_failed.clone(),
             events_lost: of.events_lost.clone(),
+            plugin_failed: of.plugin_failed.clone(),
             sessions_closed: of.sessions_closed.clone(),
             labels: labels.clone(),
         })
@@ -207,13 +227,19 @@ mod tests {
     fn all() -> Arc<Metrics> {
         let metrics = Metrics::new();
         let route = metrics.route("prices", "ws-inbound", "kafka-main", Direction::Downstream);
-        for counter in [route.publish_failed("refused"), route.events_lost("rejected"), route.sessions_closed("gone")] {
+        for counter in [
+            route.publish_failed("refused"),
+            route.events_lost("rejected"),
+            route.plugin_failed("rejected"),
+            route.sessions_closed("gone"),
+        ] {
             counter.inc();
         }
         drop(metrics.endpoint("kafka-main", "kafka"));
         let listener = metrics.listener("ws-inbound", "websocket");
         listener.refused("no_route").inc();
         listener.requests(http::StatusCode::NOT_FOUND).inc();
+        metrics.config_reloaded(true);
         metrics.show_packet_log(Counter::default());
         metrics.show_engine_log(Counter::default());
         metrics

@@ -12,12 +12,12 @@ use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicRe
 use rdkafka::client::DefaultClientContext;
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use tokio::sync::{RwLock, RwLockReadGuard};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::testing::{config, sample};
 use super::*;
 use crate::config::Kafka as Config;
-use crate::endpoint::position::{Position, ResumeToken};
+use crate::endpoint::position::{Position, ResumeToken, Scope};
 use crate::endpoint::{Budget, Delivery, Lost, Pulled};
 use crate::event::Header;
 
@@ -30,6 +30,7 @@ macro_rules! live {
     };
 }
 
+mod addresses;
 mod faults;
 mod reading;
 

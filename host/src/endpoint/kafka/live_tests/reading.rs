@@ -105,7 +105,7 @@ async fn a_durable_session_goes_on_where_it_settled() {
 }
 
 /// As any Kafka client sees it.
-fn committed(live: &Live, id: &str, topic: &str) -> Option<i64> {
+pub(super) fn committed(live: &Live, id: &str, topic: &str) -> Option<i64> {
     use rdkafka::consumer::{BaseConsumer, Consumer as _};
     let consumer: BaseConsumer = ClientConfig::new()
         .set("bootstrap.servers", &live.brokers)
