@@ -1,5 +1,6 @@
 //! The one table from what went wrong to what the client reads.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use http::{HeaderValue, Method, StatusCode, header};
@@ -13,7 +14,7 @@ pub struct Error {
     /// The status.
     pub status: StatusCode,
     /// Stable, machine-readable, lower-case with underscores.
-    pub code: &'static str,
+    pub code: Cow<'static, str>,
     /// In words: the place and the remedy.
     pub message: String,
     /// What a 405 allows.
@@ -24,7 +25,7 @@ macro_rules! table {
     ($($(#[$doc:meta])* $name:ident => $status:ident $code:literal,)*) => {
         impl Error {
             $($(#[$doc])* #[must_use] pub fn $name(message: impl Into<String>) -> Self {
-                Self { status: StatusCode::$status, code: $code, message: message.into(), allow: None }
+                Self { status: StatusCode::$status, code: Cow::Borrowed($code), message: message.into(), allow: None }
             })*
         }
     };
@@ -59,12 +60,22 @@ table! {
     not_built_in => NOT_IMPLEMENTED "not_built_in",
     /// The entrypoint has no routes at all.
     no_routes => BAD_GATEWAY "no_routes",
+    /// A plugin failed on the event.
+    plugin_failed => INTERNAL_SERVER_ERROR "plugin_failed",
+    /// A plugin chose an endpoint that is not configured.
+    target_not_found => BAD_GATEWAY "target_not_found",
+    /// A resolver chose what cannot keep the route's promises.
+    guarantee_unavailable => BAD_GATEWAY "guarantee_unavailable",
+    /// A resolver admitted a client in a way that makes no sense.
+    bad_admission => BAD_GATEWAY "bad_admission",
     /// The broker has no such address.
     address_not_found => BAD_GATEWAY "address_not_found",
     /// The broker refuses the engine.
     broker_refused => BAD_GATEWAY "broker_refused",
     /// The broker is not there.
     broker_unavailable => SERVICE_UNAVAILABLE "broker_unavailable",
+    /// A plugin that decides on clients failed, or is not there.
+    plugin_unavailable => SERVICE_UNAVAILABLE "plugin_unavailable",
     /// A limit on clients is reached.
     client_limit => SERVICE_UNAVAILABLE "client_limit",
     /// The route's channel stayed full.
@@ -75,7 +86,39 @@ table! {
     outcome_unknown => GATEWAY_TIMEOUT "outcome_unknown",
 }
 
+/// Longest code and message that a plugin gets through to a client.
+const PLUGIN_CODE: usize = 64;
+const PLUGIN_WORDS: usize = 512;
+
 impl Error {
+    /// A plugin refuses an event of the client: its own code and words, and the status that the code names.
+    #[must_use]
+    pub fn rejected(code: &str, message: &str) -> Self {
+        Self::of_plugin(code, message, StatusCode::UNPROCESSABLE_ENTITY)
+    }
+
+    /// A plugin refuses the client: as [`rejected`](Self::rejected), 403 where the code names no status.
+    #[must_use]
+    pub fn denied(code: &str, message: &str) -> Self {
+        Self::of_plugin(code, message, StatusCode::FORBIDDEN)
+    }
+
+    fn of_plugin(code: &str, message: &str, other: StatusCode) -> Self {
+        let status = match code {
+            "bad-request" => StatusCode::BAD_REQUEST,
+            "unauthorized" => StatusCode::UNAUTHORIZED,
+            "forbidden" => StatusCode::FORBIDDEN,
+            "not-found" => StatusCode::NOT_FOUND,
+            "rate-limited" => StatusCode::TOO_MANY_REQUESTS,
+            "unavailable" => StatusCode::SERVICE_UNAVAILABLE,
+            _ => other,
+        };
+        let fine = |c: char| if c.is_ascii_lowercase() || c.is_ascii_digit() { c } else { '-' };
+        let words: String = code.chars().take(PLUGIN_CODE).map(fine).collect();
+        let code = if words.is_empty() { Cow::Borrowed("rejected") } else { Cow::Owned(words) };
+        Self { status, code, message: message.chars().take(PLUGIN_WORDS).collect(), allow: None }
+    }
+
     /// What an EventSource should come back for: it gives up for ever on any other answer than 200.
     #[must_use]
     pub fn passes(&self) -> bool {
@@ -97,6 +140,9 @@ impl Error {
         let headers = response.headers_mut();
         if let Some(allow) = self.allow.as_ref().and_then(|method| HeaderValue::from_str(method.as_str()).ok()) {
             headers.insert(header::ALLOW, allow);
+        }
+        if self.status == StatusCode::UNAUTHORIZED {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
         if self.status == StatusCode::UPGRADE_REQUIRED {
             headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));

@@ -41,7 +41,7 @@ impl WsSession {
                 tracing::warn!(event_id = %id, session_id = %self.session.id, %error, "a publish failed");
                 if self.v1 {
                     let error = Error::from(error);
-                    self.say(&Out::Error { reference, code: error.code, message: error.message });
+                    self.say(&Out::Error { reference, code: &error.code, message: error.message });
                 } else {
                     self.close(close::NOT_PUBLISHED);
                     self.down = None;
@@ -51,7 +51,7 @@ impl WsSession {
     }
 
     pub(super) fn publish(&mut self, reference: Option<String>, event: Event) {
-        let Some(route) = self.session.upstream.clone() else {
+        let Some(leg) = self.writes.clone() else {
             if self.v1 {
                 let message = "no route of this entrypoint takes events".to_owned();
                 self.say(&Out::Error { reference, code: "no_route", message });
@@ -66,11 +66,11 @@ impl WsSession {
             self.say(&Out::Error { reference, code: "too_large", message });
             return;
         }
-        let answered = matches!(route.config.delivery_guarantee, Guarantee::None | Guarantee::Auto);
-        let at_once = route.config.delivery_guarantee == Guarantee::None;
+        let answered = matches!(leg.route.config.delivery_guarantee, Guarantee::None | Guarantee::Auto);
+        let at_once = leg.route.config.delivery_guarantee == Guarantee::None;
         let id = event.id.to_string();
         let session = self.session.clone();
-        let up = self.up.get_or_insert_with(|| Upstream::new(session, route));
+        let up = self.up.get_or_insert_with(|| Upstream::new(session, leg.route));
         up.push(reference.clone(), event);
         let entered = up.may_read();
         if answered && self.v1 {
