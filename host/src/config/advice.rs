@@ -10,11 +10,8 @@ use super::words::{Direction, EndpointType, EntrypointKind, Guarantee, Sharing};
 pub(super) fn advice(draft: &Draft) -> Vec<Finding> {
     let mut out = Vec::new();
     let file = &draft.file;
-    later(&mut out, "plugins_dir", file.plugins_dir.is_some(), "plugins are not loaded yet");
-    later(&mut out, "plugins", !file.plugins.is_empty(), "plugins are not loaded yet");
     for (index, one) in file.entrypoints.iter().enumerate() {
         let place = format!("entrypoints[{index}]");
-        plugins(&mut out, &place, one.resolver.is_some(), !one.plugins.is_empty());
         let used = |route: &Route| draft.entrypoint(route).is_some_and(|other| std::ptr::eq(other, one));
         if !file.routes.iter().any(used) {
             out.push(Finding::new(place, "no route uses this entrypoint: its clients get 502; add a route"));
@@ -22,12 +19,6 @@ pub(super) fn advice(draft: &Draft) -> Vec<Finding> {
     }
     for (index, (endpoint, settings)) in draft.endpoints().enumerate() {
         let place = format!("endpoints[{index}]");
-        later(
-            &mut out,
-            &format!("{place}.allow_patterns"),
-            endpoint.allow_patterns,
-            "no plugin resolves addresses yet",
-        );
         match settings {
             Settings::Kafka(kafka) => {
                 let at = |key: &str| format!("{place}.config.{key}");
@@ -66,27 +57,13 @@ fn later(out: &mut Vec<Finding>, path: &str, set: bool, meanwhile: &str) {
     }
 }
 
-fn plugins(out: &mut Vec<Finding>, place: &str, resolver: bool, chain: bool) {
-    later(out, &format!("{place}.resolver"), resolver, "every client is admitted as the routes say");
-    later(out, &format!("{place}.plugins"), chain, "events pass unchanged");
-}
-
 fn about_route(place: &str, draft: &Draft, route: &Route, out: &mut Vec<Finding>) {
     let at = |key: &str| format!("{place}.{key}");
     if draft.bridge(route) {
         out.push(Finding::new(place, "a bridge comes with a later version: it carries nothing yet"));
     }
-    plugins(out, place, route.resolver.is_some(), !route.plugins.is_empty());
     let shared = route.subscription == Some(Sharing::Shared);
     later(out, &at("subscription"), shared, "each session sees every event");
-    later(out, &at("dead_letter"), route.dead_letter.is_some(), "what is rejected is logged and counted");
-    later(
-        out,
-        &at("max_redeliveries"),
-        route.max_redeliveries.is_some(),
-        "a nacked event is given again without limit",
-    );
-    later(out, &at("lifecycle_events"), route.lifecycle_events, "connects and disconnects are not published");
     if route.channel_size == Some(1) {
         let text = "one event at a time: at most one a round trip, 20 a second at 50 ms; a larger size is faster";
         out.push(Finding::new(at("channel_size"), text));
@@ -148,6 +125,13 @@ fn without_effect(place: &str, draft: &Draft, route: &Route, out: &mut Vec<Findi
         ("subscription", route.subscription.is_some() && up, "an upstream route"),
         ("group", route.group.is_some() && route.subscription != Some(Sharing::Shared), "a route that is not shared"),
         ("slow_client_timeout", route.slow_client_timeout.is_some() && up, "an upstream route"),
+        ("max_redeliveries", route.max_redeliveries.is_some() && up, "an upstream route"),
+        ("lifecycle_events", route.lifecycle_events && !up, "a route that is not upstream"),
+        (
+            "lifecycle_events",
+            route.lifecycle_events && up && post,
+            "an http_post route, whose requests are no sessions",
+        ),
         ("max_in_flight", route.max_in_flight.is_some() && !post, "a route that is not http_post's"),
     ];
     for (key, set, on) in keys {

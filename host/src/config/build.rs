@@ -12,8 +12,8 @@ use super::file_parts;
 use super::file_plugin;
 use super::file_route;
 use super::types::{
-    Admin, Canary, Config, DeadLetter, Endpoint, EndpointKind, Entrypoint, Kafka, KeyFrom, Match, Memory, Opaque,
-    PacketLog, Plugin, Route, Sasl, Secret, Tls, Use,
+    Admin, Attach, Canary, Config, DeadLetter, Endpoint, EndpointKind, Entrypoint, Kafka, KeyFrom, Match, Memory,
+    Opaque, PacketLog, Plugin, Route, Sasl, Secret, Tls, Use,
 };
 use super::units::{Size, Time};
 use super::words::{Direction, EndpointType, EntrypointKind, Frames, OnBrokerLoss, OnError, Sharing};
@@ -105,7 +105,8 @@ fn uses(list: &[file_parts::Use]) -> Vec<Use> {
     list.iter().filter_map(|one| Some(Use { name: one.name()?.to_owned(), on_error: one.on_error() })).collect()
 }
 
-fn plugin(one: &file_plugin::Plugin) -> Option<Plugin> {
+/// Settings of a plugin; None where it has no name.
+pub(super) fn plugin(one: &file_plugin::Plugin) -> Option<Plugin> {
     Some(Plugin {
         name: one.name.clone()?,
         file: one.file.clone(),
@@ -115,7 +116,11 @@ fn plugin(one: &file_plugin::Plugin) -> Option<Plugin> {
         on_error: one.on_error.unwrap_or(OnError::Closed),
         wasi_stub: one.wasi == Some(file_plugin::Wasi::Stub),
         canary: one.canary.as_ref().map(|one| Canary { percent: one.percent, duration: time(one.duration) }),
-        attach: Vec::new(),
+        attach: one
+            .attach
+            .iter()
+            .filter_map(|one| Some(Attach { route: one.route.clone()?, order: one.order }))
+            .collect(),
     })
 }
 

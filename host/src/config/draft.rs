@@ -5,6 +5,7 @@ use serde_json::{Map, Value};
 
 use super::file::{Endpoint, Entrypoint, File};
 use super::file_endpoint::{Kafka, Memory};
+use super::file_plugin::Plugin;
 use super::file_route::Route;
 use super::problem::Finding;
 use super::words::{EndpointType, EntrypointKind};
@@ -65,11 +66,12 @@ impl Draft {
         let entrypoints: Vec<Entrypoint> = list(&mut root, "entrypoints", &mut out);
         let endpoints: Vec<Endpoint> = list(&mut root, "endpoints", &mut out);
         let routes: Vec<Route> = list(&mut root, "routes", &mut out);
+        let plugins: Vec<Plugin> = list(&mut root, "plugins", &mut out);
         let rest: File = typed(Value::Object(root), "", &mut out);
         let settings =
             endpoints.iter().enumerate().map(|(index, endpoint)| settings(index, endpoint, &mut out)).collect();
         let refused = found.iter().map(|one| one.path.clone()).collect();
-        (Self { file: File { entrypoints, endpoints, routes, ..rest }, settings, refused }, out)
+        (Self { file: File { plugins, entrypoints, endpoints, routes, ..rest }, settings, refused }, out)
     }
 
     /// Endpoints with their settings.

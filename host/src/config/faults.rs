@@ -56,7 +56,7 @@ fn take_out(value: &mut Value, pointer: &str) {
             map.remove(&key.replace("~1", "/").replace("~0", "~"));
         }
         // The elements of the top lists keep their places: other messages name them by index.
-        Some(Value::Array(items)) if parent.matches('/').count() == 1 && !parent.ends_with("plugins") => {
+        Some(Value::Array(items)) if parent.matches('/').count() == 1 => {
             if let Some(item) = key.parse::<usize>().ok().and_then(|index| items.get_mut(index)) {
                 *item = Value::Null;
             }

@@ -147,10 +147,10 @@ pub(super) struct Entrypoint {
     /// What is not acknowledged for so long is given again; a duration, or off. Default 60s for http_get, else off.
     #[schemars(extend("x-duration" = times_or_off("100ms", "1d")))]
     pub(super) ack_timeout: Option<Time>,
-    /// Decides at connect, before each route's own (a later version).
+    /// Decides at connect and about each upstream event, before each route's own.
     #[schemars(length(min = 1))]
     pub(super) resolver: Option<String>,
-    /// Come before each route's own (a later version).
+    /// Come before each route's own.
     pub(super) plugins: Vec<Use>,
 }
 
@@ -198,7 +198,7 @@ pub(super) struct Endpoint {
     pub(super) kind: Option<EndpointType>,
     /// Whether /readyz waits for it.
     pub(super) required: bool,
-    /// Whether addresses from plugins may hold wildcards (a later version).
+    /// Whether addresses from plugins may hold wildcards.
     pub(super) allow_patterns: bool,
     /// The broker's own settings.
     pub(super) config: Option<Config>,

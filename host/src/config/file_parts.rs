@@ -43,7 +43,7 @@ impl Default for PacketLog {
     }
 }
 
-/// A plugin in a chain (a later version): its name, or a map with its name.
+/// A plugin in a chain: its name, or a map with its name.
 #[derive(Debug, Deserialize, Serialize)]
 #[serde(transparent)]
 pub(super) struct Use(pub(super) Value);

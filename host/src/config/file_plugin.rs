@@ -35,6 +35,8 @@ pub(super) struct Plugin {
     pub(super) wasi: Option<Wasi>,
     /// A new generation gets a share of the sessions first.
     pub(super) canary: Option<Canary>,
+    /// Only in a sidecar: the routes whose chains it joins by itself.
+    pub(super) attach: Vec<Attach>,
 }
 
 impl Default for Plugin {
@@ -48,6 +50,7 @@ impl Default for Plugin {
             on_error: None,
             wasi: None,
             canary: None,
+            attach: Vec::new(),
         }
     }
 }
@@ -64,6 +67,19 @@ impl std::fmt::Debug for Plugin {
 pub(super) enum Wasi {
     /// Answers that reach nothing: no file, socket or variable.
     Stub,
+}
+
+/// Where a sidecar puts its plugin.
+#[derive(Debug, Deserialize, Serialize, JsonSchema, Default)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(extend("required" = json!(["route"])))]
+pub(super) struct Attach {
+    /// A route's name; `*` matches any run of characters.
+    #[schemars(length(min = 1, max = 128))]
+    pub(super) route: Option<String>,
+    /// Smaller comes first.
+    #[schemars(range(min = -1_000_000, max = 1_000_000))]
+    pub(super) order: i32,
 }
 
 /// How a new generation begins.

@@ -22,7 +22,7 @@ pub(super) struct Match {
     pub(super) query: BTreeMap<String, String>,
 }
 
-/// Where events go that nobody could take (a later version).
+/// Where events go that nobody could take.
 #[derive(Debug, Deserialize, Serialize, JsonSchema, Default)]
 #[serde(default, deny_unknown_fields)]
 #[schemars(extend("required" = json!(["endpoint", "address"])))]
@@ -79,10 +79,10 @@ pub(super) struct Route {
     /// Before a nacked event is given again; it doubles up to 30s; a duration.
     #[schemars(extend("x-duration" = times("1ms", "30s")))]
     pub(super) redelivery_backoff: Time,
-    /// Nacks before an event goes to the dead letters (a later version). Default: no limit.
+    /// Nacks before an event goes to the dead letters. Default: no limit.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub(super) max_redeliveries: Option<u32>,
-    /// Where events go that nobody could take (a later version).
+    /// Where events go that nobody could take.
     pub(super) dead_letter: Option<DeadLetter>,
     /// Upstream: for one publish, repeats included; a duration.
     #[schemars(extend("x-duration" = times("100ms", "1h")))]
@@ -93,12 +93,12 @@ pub(super) struct Route {
     /// http_post: how long a request waits for a place; a duration.
     #[schemars(extend("x-duration" = times("0s", "5m")))]
     pub(super) accept_timeout: Time,
-    /// Upstream: whether connects and disconnects are published (a later version).
+    /// Upstream: whether connects and disconnects are published.
     pub(super) lifecycle_events: bool,
-    /// Decides at connect (a later version).
+    /// Decides at connect, and about each upstream event.
     #[schemars(length(min = 1))]
     pub(super) resolver: Option<String>,
-    /// The chain that each event passes (a later version).
+    /// The chain that each event passes.
     pub(super) plugins: Vec<Use>,
     /// Instead of the engine's packet_log.
     pub(super) packet_log: Option<PacketLog>,

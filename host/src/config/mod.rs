@@ -4,7 +4,8 @@
 //! the JSON Schema that `schema` generates from the types of `file`, `file_route` and
 //! `file_endpoint`), `draft` (typed), `check` (what
 //! takes two places to see), `advice` (warnings), `build` (into `types`). Later stages still look at what earlier ones left
-//! whole, so that one run shows every error. [`find`] decides which file; [`report`] is what `check FILE` prints.
+//! whole, so that one run shows every error. [`find`] decides which file; [`sidecar`] reads
+//! what lies beside a component; [`report`] is what `check FILE` prints.
 //!
 //! Not here: reloading, and anything that opens a socket or asks a broker.
 
@@ -23,6 +24,7 @@ mod find;
 mod problem;
 mod report;
 mod schema;
+mod sidecar;
 #[cfg(test)]
 mod tests;
 mod types;
@@ -37,6 +39,7 @@ pub use find::{DEMO, Source, find};
 pub use problem::{Errors, Problem, Warning};
 pub use report::report;
 pub use schema::schema;
+pub use sidecar::sidecar;
 pub use types::{
     Admin, Attach, Canary, Config, DeadLetter, Endpoint, EndpointKind, Entrypoint, Kafka, KeyFrom, Match, Memory,
     Opaque, PacketLog, Plugin, Route, Sasl, Secret, Tls, Use,

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use super::Loaded;
 use super::types::{Config, EndpointKind, Entrypoint, Match, Route, Use};
 use super::units::{show_duration, show_size};
-use super::words::{Direction, EntrypointKind, Guarantee, OnBrokerLoss, Receipt};
+use super::words::{Direction, EntrypointKind, Guarantee, OnBrokerLoss, OnError, Receipt};
 
 /// The text; it ends with `ok`.
 #[must_use]
@@ -102,7 +102,7 @@ fn describe(out: &mut String, config: &Config, route: &Route) {
         rest.push(format!("accept_timeout: {}", show_duration(Some(route.accept_timeout))));
     }
     line(out, format_args!("  {}", rest.join(", ")));
-    line(out, format_args!("  chain: {}", chain(entrypoint, route)));
+    line(out, format_args!("  chain: {}", chain(config, entrypoint, route)));
 }
 
 fn matches(one: &Match) -> String {
@@ -132,8 +132,13 @@ fn meaning(size: usize) -> String {
     format!("{out}: at most {} a second at a round trip of 1 ms, {} at 50 ms", size * 1000, size * 20)
 }
 
-fn chain(entrypoint: Option<&Entrypoint>, route: &Route) -> String {
-    let name = |one: &Use| one.name.clone();
+/// As the configuration says; what sidecars attach comes behind it.
+fn chain(config: &Config, entrypoint: Option<&Entrypoint>, route: &Route) -> String {
+    let default = |name: &str| config.plugins.iter().find(|one| one.name == name).map(|one| one.on_error);
+    let name = |one: &Use| {
+        let on_error = one.on_error.or_else(|| default(&one.name)).unwrap_or(OnError::Closed);
+        format!("{} (on_error: {})", one.name, on_error.name())
+    };
     let resolvers = entrypoint.and_then(|one| one.resolver.as_ref()).into_iter().chain(&route.resolver);
     let plugins = entrypoint.into_iter().flat_map(|one| &one.plugins).chain(&route.plugins);
     let parts: Vec<String> = resolvers.map(|one| format!("resolver {one}")).chain(plugins.map(name)).collect();

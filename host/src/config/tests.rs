@@ -199,7 +199,7 @@ endpoints:
     config:
       { brokers: b, topic_out: o, fetch_buffer: 1MiB, fetch_buffer_total: 1MiB, max_latency: 5ms, group_protocol: consumer }
 plugins_dir: p
-plugins: [{ name: geo, config: { a: 1 } }]
+plugins: [{ name: geo, config: { a: 1 }, on_error: dead_letter }]
 routes:
   - { source: ws, target: k, direction: upstream, lifecycle_events: true, resolver: r, durable: true, receipt: written }
   - source: k
@@ -210,32 +210,28 @@ routes:
     dead_letter: { endpoint: k, address: dead }
     plugins: [geo, { name: out, on_error: open }]
     max_in_flight: 4
+    lifecycle_events: true
 ",
     );
     let places: Vec<&str> = loaded.warnings.iter().map(|one| one.path.as_str()).collect();
     assert_eq!(
         places,
         [
-            "endpoints[0].allow_patterns",
             "endpoints[0].config.fetch_buffer",
             "endpoints[0].config.fetch_buffer_total",
             "endpoints[0].config.max_latency",
             "endpoints[0].config.group_protocol",
-            "plugins_dir",
-            "plugins",
-            "routes[0].resolver",
-            "routes[0].lifecycle_events",
             "routes[0].durable",
             "routes[0].receipt",
             "routes[1].source",
             "routes[1].subscription",
-            "routes[1].max_redeliveries",
-            "routes[1].dead_letter",
-            "routes[1].plugins",
             "routes[1].max_in_flight",
+            "routes[1].lifecycle_events",
         ]
     );
-    assert!(report(&loaded).contains("chain: geo -> out\n"));
+    let shown = report(&loaded);
+    assert!(shown.contains("chain: resolver r\n"), "{shown}");
+    assert!(shown.contains("chain: geo (on_error: dead_letter) -> out (on_error: open)\n"), "{shown}");
 }
 
 #[test]
@@ -275,6 +271,8 @@ fn the_documents_have_a_row_for_every_key_with_its_default() {
         ("Admin", "`admin`"),
         ("PacketLog", "`packet_log`"),
         ("Plugin", "`plugins[]`"),
+        ("Canary", "`canary`"),
+        ("Attach", "`attach[]`"),
         ("Entrypoint", "`entrypoints[]`"),
         ("Endpoint", "`endpoints[]`"),
         ("Kafka", "`config` of `kafka`"),

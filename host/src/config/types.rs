@@ -12,7 +12,7 @@ use serde_json::Value;
 use super::words::{Direction, EntrypointKind, Frames, Guarantee, OnBrokerLoss, OnError, Receipt, Start};
 
 /// A whole configuration.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Config {
     /// The admin listener.
     pub admin: Admin,
@@ -37,7 +37,7 @@ pub struct Config {
 }
 
 /// The admin listener.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Admin {
     /// 0 takes a free one.
     pub port: u16,
@@ -77,7 +77,7 @@ impl fmt::Debug for Opaque {
 }
 
 /// A client-facing listener.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Entrypoint {
     /// Unique among entrypoints and endpoints.
     pub name: String,
@@ -191,7 +191,7 @@ pub struct DeadLetter {
 }
 
 /// A broker connection.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Endpoint {
     /// `[A-Za-z0-9_-]{1,64}`.
     pub name: String,
@@ -204,7 +204,7 @@ pub struct Endpoint {
 }
 
 /// The kind and its own settings.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 #[expect(clippy::large_enum_variant, reason = "a handful an engine, read once; a box would only be in the way")]
 pub enum EndpointKind {
     /// Apache Kafka.
@@ -233,7 +233,7 @@ impl EndpointKind {
 }
 
 /// Settings of a Kafka endpoint.
-#[derive(Clone)]
+#[derive(Clone, PartialEq)]
 pub struct Kafka {
     /// `host:port`, comma-separated.
     pub brokers: String,
@@ -284,7 +284,7 @@ pub enum KeyFrom {
 }
 
 /// TLS towards a broker.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Tls {
     /// PEM file of trusted authorities; None: the system's.
     pub ca: Option<PathBuf>,
@@ -299,7 +299,7 @@ pub struct Tls {
 }
 
 /// SASL towards a broker.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Sasl {
     /// `PLAIN`, `SCRAM-SHA-256` or `SCRAM-SHA-512`.
     pub mechanism: String,
@@ -310,7 +310,7 @@ pub struct Sasl {
 }
 
 /// Settings of the embedded broker.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Memory {
     /// Topics to read.
     pub topic_in: Vec<String>,
@@ -338,7 +338,7 @@ pub struct Match {
 }
 
 /// One route.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Route {
     /// Default `source->target`.
     pub name: String,

@@ -61,6 +61,11 @@ impl EndpointType {
         }
     }
 
+    /// Whether this engine speaks it.
+    pub(super) fn built_in(self) -> bool {
+        matches!(self, Self::Kafka | Self::Memory)
+    }
+
     /// Whether it keeps positions: resume and durable sessions.
     pub(super) fn has_log(self) -> bool {
         matches!(self, Self::Kafka | Self::Memory)
@@ -196,4 +201,16 @@ pub enum OnError {
     Open,
     /// It goes to the dead letters.
     DeadLetter,
+}
+
+impl OnError {
+    /// The config key's word for it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Closed => "closed",
+            Self::Open => "open",
+            Self::DeadLetter => "dead_letter",
+        }
+    }
 }

@@ -12,13 +12,13 @@ use http::{HeaderMap, Method, Uri};
 
 use super::Context;
 use crate::config::OnError;
-use crate::endpoint::{Address, address};
+use crate::endpoint::Address;
 use crate::event::{Event, EventId, Header, Origin, now_ms};
 use crate::http::{Error, request};
 use crate::pipeline::Leg;
 use crate::plugin::chain::Chain;
 use crate::plugin::{Admission, Called, Connect, Decision, Facts, Fault, Served, SessionEnriched, Target};
-use crate::routing::{EndpointHandle, Route};
+use crate::routing::Route;
 
 /// What a client asks for.
 pub(super) struct Asking<'a> {
@@ -159,7 +159,10 @@ impl Context {
                 "a resolver leads clients to an endpoint that is not configured");
             return Err(Error::target_not_found(format!("there is no endpoint {:?}", target.endpoint)));
         };
-        let address = target.address.as_deref().map(|at| checked(endpoint, at)).transpose()?;
+        if let Some(Err(words)) = target.address.as_deref().map(|address| endpoint.literal(address)) {
+            tracing::warn!(entrypoint = %self.name, route = %route.name, "a resolver's address is refused: {words}");
+            return Err(Error::bad_request(words));
+        }
         let route = route.on(endpoint);
         if !endpoint.built_in {
             return Err(Error::not_built_in(format!(
@@ -171,7 +174,7 @@ impl Context {
             tracing::warn!(entrypoint = %self.name, "{words}");
             Error::guarantee_unavailable(words)
         })?;
-        Ok((route, address))
+        Ok((route, target.address.clone()))
     }
 
     /// What exactly went wrong is for the log, not for clients.
@@ -216,18 +219,6 @@ impl Granted {
             self.attributes.push((key, value));
         }
     }
-}
-
-/// The address, if it may stand for one on that endpoint.
-fn checked(endpoint: &EndpointHandle, at: &str) -> Result<Address, Error> {
-    let checked = if endpoint.allow_patterns { address::sound(at) } else { address::literal(at) };
-    checked.map_err(|words| {
-        tracing::warn!(endpoint = %endpoint.name, "a resolver's address is refused: {words}");
-        Error::bad_request(format!(
-            "endpoint {:?}: {words} (allow_patterns of the endpoint lets patterns through)",
-            endpoint.name
-        ))
-    })
 }
 
 async fn answer<T>(called: Called<T>) -> Result<T, Fault> {

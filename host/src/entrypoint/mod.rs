@@ -8,6 +8,7 @@ mod given;
 pub mod halves;
 pub mod http_get;
 pub mod http_post;
+mod refusal;
 pub mod sse;
 pub mod v1;
 pub mod websocket;

@@ -1,12 +1,15 @@
 //! The two ways of an event, one file each, for sessions (and, later, bridges).
 //!
 //! - [`downstream`] broker -> subscription -> window -> entrypoint
+//! - [`dead_letter`] events that nobody could take
 //! - [`shared`] a downstream half that several connections look at
 //! - [`upstream`] entrypoint -> bounded channel -> publisher -> broker
 //!
 //! Called by entrypoints; knows no client protocol and no broker protocol.
 
+pub mod dead_letter;
 pub mod downstream;
+mod generations;
 pub mod receipts;
 pub mod shared;
 pub mod upstream;

@@ -11,8 +11,8 @@ use arc_swap::ArcSwap;
 use serde_json::{Value, json};
 
 use crate::config::{self, Direction, Match};
-use crate::endpoint::Endpoint;
 use crate::endpoint::supervisor::Status;
+use crate::endpoint::{Endpoint, address};
 use crate::observe::metrics::RouteMetrics;
 use crate::observe::packet::PacketLog;
 use crate::plugin::chain::Chain;
@@ -39,6 +39,19 @@ pub struct EndpointHandle {
     pub endpoint: Arc<dyn Endpoint>,
     /// Whether the broker is there.
     pub status: Arc<Status>,
+}
+
+impl EndpointHandle {
+    /// Whether an address that a plugin named may be used here.
+    ///
+    /// # Errors
+    /// Why not, and what to do about it.
+    pub fn literal(&self, address: &str) -> Result<(), String> {
+        let checked = if self.allow_patterns { address::sound(address) } else { address::literal(address) };
+        checked.map_err(|words| {
+            format!("endpoint {:?}: {words} (allow_patterns of the endpoint lets patterns through)", self.name)
+        })
+    }
 }
 
 /// One route, as sessions hold it.

@@ -4,10 +4,13 @@
 mod bridges;
 mod endpoints;
 mod listeners;
+mod plugins;
 mod routes;
 
 use super::draft::Draft;
 use super::problem::Finding;
+
+pub(super) use plugins::settings as plugin;
 
 /// All that is wrong.
 pub(super) fn check(draft: &Draft) -> Vec<Finding> {
@@ -16,6 +19,7 @@ pub(super) fn check(draft: &Draft) -> Vec<Finding> {
     listeners::check(draft, &mut out);
     endpoints::check(draft, &mut out);
     routes::check(draft, &mut out);
+    plugins::check(draft, &mut out);
     bridges::check(draft, &mut out);
     out
 }

@@ -115,10 +115,15 @@ fn promises(place: &str, draft: &Draft, route: &Route, out: &mut Vec<Finding>) {
     if route.max_redeliveries.is_some() && !dead_letter {
         push("max_redeliveries", "needs a place for what is given up; add dead_letter, or take it out".to_owned());
     }
-    if let Some(name) = route.dead_letter.as_ref().and_then(|dead| dead.endpoint.as_deref())
-        && !draft.file.endpoints.iter().any(|one| one.name.as_deref() == Some(name))
-    {
-        push("dead_letter.endpoint", nobody(draft, name, false, true));
+    if let Some(name) = route.dead_letter.as_ref().and_then(|dead| dead.endpoint.as_deref()) {
+        match draft.file.endpoints.iter().find(|one| one.name.as_deref() == Some(name)).map(|one| one.kind) {
+            None => push("dead_letter.endpoint", nobody(draft, name, false, true)),
+            Some(Some(kind)) if !kind.built_in() => {
+                let text = format!("{} is not built in: nothing can be published to it; use another", kind.name());
+                push("dead_letter.endpoint", text);
+            }
+            Some(_) => {}
+        }
     }
 }
 

@@ -89,7 +89,7 @@ async fn subscribe(
     let source = context.subscribe(&session, &leg, resume, named).await?;
     let route = leg.route.clone();
     let kind = if by_client { Resume::Acknowledged } else { Resume::Answered };
-    let downstream = Downstream::new(session.clone(), leg.route, source, kind);
+    let downstream = Downstream::new(session.clone(), leg, source, kind);
     let token = downstream.resume_token();
     let poller = Poller::new(downstream, by_client);
     context.halves.insert_poller(&session, &poller);

@@ -154,7 +154,7 @@ fn raw(poller: &Arc<Poller>, session: &Arc<Session>, batch: Vec<Given>) -> Respo
     for (key, value) in event.metadata() {
         put(&format!("x-meta-{key}"), &value);
     }
-    if given.token.redeliveries() > 0 {
+    if given.redelivered {
         put("x-meta-mediation.redelivered", "true");
     }
     if let Some(Some(token)) = token {
@@ -180,7 +180,7 @@ fn items(poller: &Arc<Poller>, session: &Arc<Session>, batch: Vec<Given>) -> Res
             half.mark_given(given);
             half.resume_token()
         });
-        let frame = EventFrame::new(&given.event, given.token.redeliveries() > 0, token.flatten());
+        let frame = EventFrame::new(&given.event, given.redelivered, token.flatten());
         out.extend(v1::encode(&v1::Out::Event(frame)));
     }
     out.extend_from_slice(b"]}");

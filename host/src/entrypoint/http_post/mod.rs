@@ -9,11 +9,12 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::admit::Asking;
 use super::given::event_id;
+use super::refusal::refused;
 use super::{Context, wants_method};
-use crate::config::Direction;
+use crate::config::{Direction, Guarantee};
 use crate::event::{Event, EventId, Origin, Properties, now_ms};
 use crate::http::{Error, Response, error, request, upload};
-use crate::pipeline::upstream;
+use crate::pipeline::upstream::{self, once};
 use crate::routing::Route;
 use crate::session::socket::Socket;
 
@@ -64,7 +65,7 @@ pub(super) async fn handle(
     let name = id.to_string();
     headers.push(upstream::id_header(name.clone()));
     let event = Event {
-        id: id.clone(),
+        id,
         source: context.name.clone(),
         client_id: Some(leg.facts.client_id.clone()),
         payload: Some(payload.into()),
@@ -76,23 +77,34 @@ pub(super) async fn handle(
         timestamp_ms: now_ms(),
     };
     let slot = slot(&route).await?;
-    let session_id: Arc<str> = "".into();
-    upstream::entered(&route, &session_id, &event);
     let event = Arc::new(event);
-    if upstream::confirms(route.config.delivery_guarantee) {
-        let published = upstream::publish(route.clone(), event).await;
+    let guarantee = route.config.delivery_guarantee;
+    if upstream::confirms(guarantee) {
+        let published = match once::enter(leg, event).await {
+            Ok(entered) => entered.publish().await,
+            Err(refusal) => Err(refusal),
+        };
         drop(slot);
-        published.map_err(Error::from)?;
+        published.map_err(refused)?;
         return Ok(error::json(StatusCode::OK, &Answer { status: "published", id: &name }));
     }
-    // Answered now, published whatever becomes of the client: the task holds the slot, and the engine waits for it.
     let answered = error::json(StatusCode::ACCEPTED, &Answer { status: "accepted", id: &name });
-    context.tasks.spawn(async move {
-        if let Err(error) = upstream::publish(route.clone(), event).await {
-            upstream::lost(&route, &id, &error);
-        }
-        drop(slot);
-    });
+    // Answered now, published whatever becomes of the client: the task holds the slot, and the engine waits for it.
+    if guarantee == Guarantee::None {
+        context.tasks.spawn(async move {
+            match once::enter(leg.clone(), event.clone()).await {
+                Ok(entered) => entered.publish_answered().await,
+                Err(refusal) => once::failed_answered(leg, event, &refusal).await,
+            }
+            drop(slot);
+        });
+    } else {
+        let entered = once::enter(leg, event).await.map_err(refused)?;
+        context.tasks.spawn(async move {
+            entered.publish_answered().await;
+            drop(slot);
+        });
+    }
     Ok(answered)
 }
 

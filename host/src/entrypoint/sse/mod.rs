@@ -63,7 +63,7 @@ pub(super) async fn handle(
         Options { json, by_client, heartbeat: context.config.heartbeat, ack_timeout: context.config.ack_timeout };
     let kind = if by_client { Resume::Acknowledged } else { Resume::Given };
     let opened = match context.subscribe(&session, &leg, resume.clone(), named).await {
-        Ok(source) => Ok(Downstream::new(session.clone(), leg.route.clone(), source, kind)),
+        Ok(source) => Ok(Downstream::new(session.clone(), leg.clone(), source, kind)),
         Err(error)
             if error.passes()
                 && error.code != "client_limit"

@@ -212,7 +212,7 @@ impl SseStream {
             let (resume, named, kind) = (waiting.resume.clone(), waiting.named, waiting.kind);
             *opening = Some(Box::pin(async move {
                 let source = context.subscribe(&session, &leg, resume, named).await?;
-                Ok(Downstream::new(session, leg.route, source, kind))
+                Ok(Downstream::new(session, leg, source, kind))
             }));
         }
         let Poll::Ready(done) = opening.as_mut()?.as_mut().poll(cx) else { return None };
@@ -318,7 +318,7 @@ fn batch_chunk(
     for given in batch {
         let from = out.len();
         half.mark_given(&given);
-        encode::event(&mut out, &given.event, given.token.redeliveries() > 0, half.resume_token(), json);
+        encode::event(&mut out, &given.event, given.redelivered, half.resume_token(), json);
         lengths.push_back(out.len() - from);
         unwritten.push(given.token);
     }

@@ -9,6 +9,7 @@ pub(super) const PROTOCOL: Close = (1002, "protocol error");
 pub(super) const NOT_TEXT: Close = (1003, "mediation.v1 frames are text");
 pub(super) const BAD_DATA: Close = (1007, "a text message is not UTF-8");
 pub(super) const NO_UPSTREAM: Close = (1008, "no route takes messages here");
+pub(super) const REJECTED: Close = (1008, "a message was refused");
 pub(super) const TOO_LARGE: Close = (1009, "the message is larger than max_frame");
 pub(super) const NOT_PUBLISHED: Close = (1011, "a message could not be published");
 pub(super) const LOST: Close = (1011, "the subscription was lost");

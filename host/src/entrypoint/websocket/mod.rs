@@ -75,7 +75,7 @@ pub(super) async fn handle(
         Some(leg) => {
             let source = context.subscribe(&session, &leg, resume, named).await?;
             let kind = if v1 { Resume::Acknowledged } else { Resume::Given };
-            Some(Downstream::new(session.clone(), leg.route, source, kind))
+            Some(Downstream::new(session.clone(), leg, source, kind))
         }
     };
     session.set_phase(Phase::Live);

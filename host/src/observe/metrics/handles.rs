@@ -67,6 +67,10 @@ pub struct RouteMetrics {
     pub nacked: Counter,
     /// Events given to a client again.
     pub redelivered: Counter,
+    /// Events put to the dead letters.
+    pub dead_lettered: Counter,
+    /// Events that a plugin dropped.
+    pub plugin_dropped: Counter,
     /// Times that the position of a session was not in the log any more.
     pub gaps: Counter,
     /// Live sessions.
@@ -86,6 +90,7 @@ pub struct RouteMetrics {
     pub(super) labels: RouteLabels,
     pub(super) publish_failed: Family<RouteReason, Counter>,
     pub(super) events_lost: Family<RouteReason, Counter>,
+    pub(super) plugin_failed: Family<RouteReason, Counter>,
     pub(super) sessions_closed: Family<RouteReason, Counter>,
     pub(super) families: super::Route,
 }
@@ -101,6 +106,12 @@ impl RouteMetrics {
     #[must_use]
     pub fn publish_failed(&self, reason: &'static str) -> Counter {
         self.publish_failed.get_or_create_owned(&self.reason(reason))
+    }
+
+    /// Events that did not pass the plugins: `plugin_fault`, `rejected`.
+    #[must_use]
+    pub fn plugin_failed(&self, reason: &'static str) -> Counter {
+        self.plugin_failed.get_or_create_owned(&self.reason(reason))
     }
 
     /// Events lost after their acknowledgement: `publish_failed`, `rejected`, ...

@@ -64,6 +64,9 @@ families! { Route {
     redelivered: RouteLabels => Counter, "redelivered", "Events that were given to a client again";
     publish_failed: RouteReason => Counter, "publish_failed", "Publishes that were not confirmed";
     events_lost: RouteReason => Counter, "events_lost", "Events that failed after their acknowledgement";
+    dead_lettered: RouteLabels => Counter, "dead_lettered", "Events that went to the dead letters";
+    plugin_failed: RouteReason => Counter, "plugin_failed", "Events that did not pass the plugins, retries included";
+    plugin_dropped: RouteLabels => Counter, "plugin_dropped", "Events that a plugin dropped";
     gaps: RouteLabels => Counter, "gaps", "Times that the position of a session was not in the log any more";
     sessions: RouteLabels => Gauge, "sessions", "Sessions that live";
     sessions_opened: RouteLabels => Counter, "sessions_opened", "Sessions that were opened";
@@ -150,6 +153,8 @@ impl Route {
             acked: of.acked.get_or_create_owned(labels),
             nacked: of.nacked.get_or_create_owned(labels),
             redelivered: of.redelivered.get_or_create_owned(labels),
+            dead_lettered: of.dead_lettered.get_or_create_owned(labels),
+            plugin_dropped: of.plugin_dropped.get_or_create_owned(labels),
             gaps: of.gaps.get_or_create_owned(labels),
             sessions: of.sessions.get_or_create_owned(labels),
             sessions_opened: of.sessions_opened.get_or_create_owned(labels),
@@ -160,6 +165,7 @@ impl Route {
             parked_sessions: of.parked_sessions.get_or_create_owned(labels),
             publish_failed: of.publish_failed.clone(),
             events_lost: of.events_lost.clone(),
+            plugin_failed: of.plugin_failed.clone(),
             sessions_closed: of.sessions_closed.clone(),
             labels: labels.clone(),
             families: of.clone(),

@@ -26,6 +26,8 @@ pub struct Record {
     pub payload_bytes: u32,
     /// The event's own time.
     pub timestamp_ms: i64,
+    /// The plugins that it passed with their generations, as a JSON object; None where there are none.
+    pub plugins: Option<Arc<str>>,
 }
 
 /// Records on their way to the log. Dropping it sends it, so that no early return loses lines.

@@ -14,6 +14,7 @@ use crate::event::{EventId, printable};
 pub(super) struct Formatter {
     head: Vec<u8>,
     middle: Vec<u8>,
+    tail: Vec<u8>,
     clock: Rfc3339,
 }
 
@@ -43,6 +44,11 @@ impl Formatter {
             Direction::Upstream => b"\",\"direction\":\"upstream\",\"payload_bytes\":",
             Direction::Downstream => b"\",\"direction\":\"downstream\",\"payload_bytes\":",
         });
+        self.tail.clear();
+        if let Some(plugins) = &run.plugins {
+            self.tail.extend_from_slice(b",\"plugins\":");
+            self.tail.extend_from_slice(plugins.as_bytes());
+        }
     }
 
     /// One line.
@@ -53,7 +59,9 @@ impl Formatter {
         number(out, i64::from(entry.payload_bytes));
         out.extend_from_slice(b",\"timestamp\":\"");
         self.clock.write(out, entry.timestamp_ms);
-        out.extend_from_slice(b"\"}\n");
+        out.push(b'"');
+        out.extend_from_slice(&self.tail);
+        out.extend_from_slice(b"}\n");
     }
 }
 

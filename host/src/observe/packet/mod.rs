@@ -182,6 +182,7 @@ mod tests {
             direction: Direction::Downstream,
             payload_bytes: 5,
             timestamp_ms: 1_709_251_199_007,
+            plugins: None,
         }
     }
 

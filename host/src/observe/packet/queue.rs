@@ -31,6 +31,7 @@ pub(super) struct Run {
     pub(super) session_id: Arc<str>,
     pub(super) target: Arc<str>,
     pub(super) direction: Direction,
+    pub(super) plugins: Option<Arc<str>>,
     /// How many entries it covers.
     pub(super) entries: usize,
 }
@@ -42,6 +43,11 @@ impl Run {
             && Arc::ptr_eq(&self.source, &record.source)
             && Arc::ptr_eq(&self.target, &record.target)
             && self.direction == record.direction
+            && match (&self.plugins, &record.plugins) {
+                (None, None) => true,
+                (Some(ours), Some(theirs)) => Arc::ptr_eq(ours, theirs),
+                _ => false,
+            }
     }
 }
 
@@ -62,6 +68,7 @@ impl Chunk {
                 session_id: record.session_id,
                 target: record.target,
                 direction: record.direction,
+                plugins: record.plugins,
                 entries: 1,
             }),
         }

@@ -1,6 +1,6 @@
 //! Where a session stands in each partition: what was given, what is settled, and the resume token that says so.
 
-use super::{Downstream, Given, Kept};
+use super::{Downstream, Form, Given, Kept};
 use crate::endpoint::position::{Position, ResumeToken};
 use crate::event::EventId;
 use crate::session::Place;
@@ -58,7 +58,7 @@ impl Downstream {
 
     /// Marks an event as given: called for each, in the order of writing.
     pub fn mark_given(&mut self, given: &Given) {
-        if let Some(lane) = self.lanes.get_mut(given.lane) {
+        if let Some(lane) = self.lanes.get_mut(given.lane).filter(|_| given.last) {
             lane.given = lane.given.max(given.next);
             self.marked = true;
         }
@@ -83,10 +83,13 @@ impl Downstream {
 
     /// The oldest event of a lane that did not get there and waits to be given again: a token must not pass it.
     fn first_waiting(&self, lane: usize) -> Option<i64> {
-        if self.window.waiting() == 0 {
+        let owes = self.letters.is_some() || self.passage.as_ref().is_some_and(|passage| passage.owes());
+        if self.window.waiting() == 0 && !owes {
             return None;
         }
-        self.window.waiting_items().filter(|kept| kept.lane == lane).map(Kept::place).min()
+        let with_nobody = |kept: &&Kept| kept.lane == lane && (kept.letter || matches!(kept.form, Form::Owed));
+        let waiting = self.window.waiting_items().filter(|kept| kept.lane == lane);
+        waiting.chain(self.window.unsettled_items().filter(with_nobody)).map(Kept::place).min()
     }
 
     /// The oldest event of a lane that is not settled and did not come with the last batch.

@@ -54,7 +54,7 @@ impl WsSession {
             down.mark_given(&given);
             if self.v1 {
                 let resume = down.resume_token();
-                let frame = EventFrame::new(&given.event, given.token.redeliveries() > 0, resume);
+                let frame = EventFrame::new(&given.event, given.redelivered, resume);
                 wire.data(true, &[v1::encode(&Out::Event(frame))]);
             } else {
                 let pieces = given.event.payload.as_ref().map_or(&[][..], Payload::pieces);

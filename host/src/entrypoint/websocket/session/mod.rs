@@ -68,7 +68,6 @@ pub(super) async fn run(
     let lifecycle = Lifecycle::begin(&context.tasks, &session, writes.as_ref()).await;
     let mut this = WsSession {
         receipts: Receipts::default(),
-        accepting: None,
         up: None,
         liveness: Liveness::new(Instant::now()),
         broker_lost: false,
@@ -117,8 +116,6 @@ struct WsSession {
     forwarded: Vec<Header>,
     /// At least once, plain: wait for a pong. Other guarantees: wait for the kernel.
     receipts: Receipts,
-    /// A `none` or `auto` publish that is parked: answered when it enters the channel.
-    accepting: Option<(Option<String>, String)>,
     liveness: Liveness,
     broker_lost: bool,
     /// Since when it ends: the client left, or was told to.

@@ -1,0 +1,3 @@
+//! Describes itself with an empty name and version.
+
+mediation_guests::described!("", "", Vec::new());
