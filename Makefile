@@ -5,14 +5,19 @@ export MEDIATION_CACHE  ?= $(HOME)/.cache/mediation-engine
 export CARGO_TARGET_DIR ?= $(MEDIATION_CACHE)/target
 
 .DEFAULT_GOAL := help
-.PHONY: help run test quick soak bench setup
+.PHONY: help run plugins test quick soak bench setup
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
 
 run: ## install what the build needs, build, start the engine on the embedded broker
 	@scripts/setup.sh build
+	@scripts/guests.sh plugins
 	@cargo run -p mediation-engine
+
+plugins: ## build the bundled plugins: plugins/NAME.wasm
+	@scripts/setup.sh build
+	@scripts/guests.sh plugins
 
 test: ## install and start what the tests need, run all of them (what continuous integration runs)
 	@scripts/setup.sh test

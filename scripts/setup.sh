@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Installs what is missing, and only that; silent and quick when nothing is.
 #
-#   setup.sh build   Debian packages that the build needs
+#   setup.sh build   what the build needs: Debian packages; for plugins the rustup target wasm32-unknown-unknown, or
+#                    Debian's rustc-web where rustup cannot get it
 #   setup.sh test    also: Java, Maven, Python clients, cargo-deny, Apache Kafka, test certificates
 #
 # Environment:
@@ -50,7 +51,21 @@ rust() {
   [ "$have" -ge 195 ] || fail "$(rustc --version) is too old: 1.95 or later is needed (rustup update stable)"
 }
 
+# What plugins are compiled with, see scripts/guests.sh: the target's std by rustup, else from Debian's source of it.
+wasm_target() {
+  local target=wasm32-unknown-unknown
+  [ -d "$(rustc --print sysroot)/lib/rustlib/$target" ] && return
+  if ! installed rust-web-src 2>/dev/null && command -v rustup >/dev/null; then
+    say "the Rust target $target, by rustup"
+    timeout 120 rustup target add "$target" >/dev/null 2>&1 && return
+  fi
+  want rustc-web installed rustc-web
+  want cargo-web installed cargo-web
+  want rust-web-src installed rust-web-src
+}
+
 build() {
+  rust
   # librdkafka's configure wants a C and a C++ compiler, make, and OpenSSL's headers, found by pkg-config.
   want gcc command -v gcc
   want g++ command -v g++
@@ -58,8 +73,8 @@ build() {
   want make command -v make
   want pkg-config command -v pkg-config
   want libssl-dev installed libssl-dev
+  wasm_target
   install_missing
-  rust
 }
 
 components() {

@@ -8,6 +8,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 export MEDIATION_CACHE=${MEDIATION_CACHE:-$HOME/.cache/mediation-engine}
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$MEDIATION_CACHE/target}
+export MEDIATION_GUESTS=${MEDIATION_GUESTS:-$MEDIATION_CACHE/guests/out} # guests.sh builds them there
 export RUST_BACKTRACE=${RUST_BACKTRACE:-1}
 mode=${1:?quick, all or soak}
 filter=${2:-}
@@ -60,12 +61,33 @@ bench() {
   MEDIATION_ENGINE="$CARGO_TARGET_DIR/debug/mediation-engine" cargo run -q -p mediation-bench -- --smoke
 }
 
+# The plugins are a workspace of their own; natively here, as components by guests.sh.
+of_plugins() { # <cargo command> <arguments...>
+  local command=$1
+  shift
+  CARGO_TARGET_DIR=$MEDIATION_CACHE/guests cargo "$command" --manifest-path plugins/Cargo.toml "$@"
+}
+deny() {
+  local manifest
+  for manifest in Cargo.toml plugins/Cargo.toml; do
+    "$MEDIATION_CACHE/tools/bin/cargo-deny" --log-level warn --manifest-path "$manifest" check --config deny.toml \
+      licenses bans sources || return
+  done
+}
+
 step "format" cargo fmt --all --check
+step "format of plugins" of_plugins fmt --all --check
 step "lints" cargo clippy -q --workspace --all-targets -- -D warnings
+step "lints of plugins" of_plugins clippy -q --workspace --all-targets -- -D warnings
 case $mode in
-quick) step "unit and property tests" cargo test -q --workspace --exclude mediation-tests ;;
+quick)
+  step "unit tests of plugins" of_plugins test -q --workspace --exclude mediation-guests
+  step "unit and property tests" cargo test -q --workspace --exclude mediation-tests
+  ;;
 all | soak)
-  step "licenses, bans, sources" "$MEDIATION_CACHE/tools/bin/cargo-deny" --log-level warn check licenses bans sources
+  step "licenses, bans, sources" deny
+  step "build the guests" scripts/guests.sh
+  step "unit tests of plugins" of_plugins test -q --workspace --exclude mediation-guests
   [ "$mode" = all ] || export PROPTEST_CASES=${PROPTEST_CASES:-100000}
   step "unit and property tests" cargo test -q --workspace --exclude mediation-tests
   [ -n "$filter" ] || step "the Kafka endpoint on a real Kafka" live

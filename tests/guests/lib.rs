@@ -84,6 +84,7 @@ macro_rules! described {
 #[macro_export]
 macro_rules! passing {
     ($bindings:ident) => {
+        #[cfg_attr(not(target_arch = "wasm32"), allow(dead_code, reason = "only a component exports it"))]
         struct Component;
 
         impl $bindings::exports::mediation::plugin::lifecycle::Guest for Component {
@@ -109,6 +110,7 @@ macro_rules! passing {
             }
         }
 
+        #[cfg(target_arch = "wasm32")]
         $bindings::export!(Component with_types_in $bindings);
     };
 }

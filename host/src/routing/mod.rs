@@ -42,14 +42,15 @@ pub struct EndpointHandle {
 }
 
 impl EndpointHandle {
-    /// Whether an address that a plugin named may be used here.
+    /// Whether an address that a plugin names may be used here.
     ///
     /// # Errors
-    /// Why not, and what to do about it.
+    /// What is wrong with it, and the remedy.
     pub fn literal(&self, address: &str) -> Result<(), String> {
         let checked = if self.allow_patterns { address::sound(address) } else { address::literal(address) };
         checked.map_err(|words| {
-            format!("endpoint {:?}: {words} (allow_patterns of the endpoint lets patterns through)", self.name)
+            let remedy = if self.allow_patterns { "" } else { "; allow_patterns: true on the endpoint takes patterns" };
+            format!("endpoint {:?}: {words}{remedy}", self.name)
         })
     }
 }

@@ -32,6 +32,7 @@
 //! - [`answer`][]: what it answers with
 //! - [`host`][]: logging, counters, the clock
 //! - [`config`][]: from the engine's JSON to a plugin's own type
+//! - [`matching`][]: conditions on events and texts with their values, for rules in a configuration
 //! - [`glue`][]: what [`export!`] expands to
 //! - [`testing`][]: the engine's side, natively
 //! - [`bindings`][]: generated
@@ -44,6 +45,7 @@ pub mod event;
 #[doc(hidden)]
 pub mod glue;
 pub mod host;
+pub mod matching;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod testing;
 

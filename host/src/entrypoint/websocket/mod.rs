@@ -89,7 +89,7 @@ pub(super) async fn handle(
                 let read = parts.read_buf.to_vec();
                 // It is part of hyper's buffer, which would stay, 8 KiB, for as long as the session.
                 drop(parts.read_buf);
-                session::run(context, socket, read, entered, downstream, up, v1, forwarded).await;
+                session::run(context, socket, read, entered, (downstream, up), v1, forwarded).await;
             }
             other => {
                 let error = other.err().map(|error| error.to_string());

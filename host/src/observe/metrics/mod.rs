@@ -223,7 +223,12 @@ mod tests {
     fn all() -> Arc<Metrics> {
         let metrics = Metrics::new();
         let route = metrics.route("prices", "ws-inbound", "kafka-main", Direction::Downstream);
-        for counter in [route.publish_failed("refused"), route.events_lost("rejected"), route.sessions_closed("gone")] {
+        for counter in [
+            route.publish_failed("refused"),
+            route.events_lost("rejected"),
+            route.plugin_failed("rejected"),
+            route.sessions_closed("gone"),
+        ] {
             counter.inc();
         }
         drop(metrics.endpoint("kafka-main", "kafka"));

@@ -46,8 +46,7 @@ pub(super) async fn run(
     socket: Arc<Socket>,
     read: Vec<u8>,
     entered: Entered,
-    down: Option<Downstream>,
-    writes: Option<Leg>,
+    (down, writes): (Option<Downstream>, Option<Leg>),
     v1: bool,
     forwarded: Vec<Header>,
 ) {
