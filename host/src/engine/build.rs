@@ -12,7 +12,7 @@ use crate::endpoint::not_built_in::NotBuiltIn;
 use crate::endpoint::supervisor::Status;
 use crate::observe::metrics::Metrics;
 use crate::observe::packet::PacketLog;
-use crate::routing::{EndpointHandle, Route, Table};
+use crate::routing::{Elsewhere, EndpointHandle, Route, Table};
 
 /// What a client library refuses of the endpoints' settings; opens nothing.
 pub(super) fn verify(config: &Config) -> Result<(), Vec<String>> {
@@ -98,6 +98,7 @@ pub(super) fn table(config: &Config, endpoints: &[Arc<EndpointHandle>], metrics:
                 .as_ref()
                 .map_or_else(|| packets.clone(), |own| log.sampled(own.enabled, own.sample)),
             chain: Arc::default(),
+            elsewhere: Elsewhere::default(),
             in_flight: Arc::new(tokio::sync::Semaphore::new(route.max_in_flight)),
             endpoint,
             config: route.clone(),

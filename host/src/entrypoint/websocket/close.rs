@@ -22,6 +22,7 @@ pub(super) fn of(why: Leave) -> Option<Close> {
         Leave::BrokerLost => Some((1013, "the broker is away")),
         Leave::TooSlow => Some((4008, "the client is too slow")),
         Leave::Idle => Some((1001, "idle")),
+        Leave::Expired => Some((4401, "expired")),
         Leave::Gone => None,
     }
 }
