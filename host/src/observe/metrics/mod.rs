@@ -36,11 +36,17 @@ pub struct Metrics {
     route: Route,
     endpoint: Endpoint,
     listener: Listener,
+    reloads: Family<ReloadResult, Counter>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Build {
     version: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReloadResult {
+    result: &'static str,
 }
 
 /// Declares a struct of families that registers itself, so that a metric's name, help and handle stand in one place.
@@ -107,7 +113,9 @@ impl Metrics {
         let start = Seconds::default();
         start.set(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64());
         registry.register("process_start_time_seconds", "When the engine started, in seconds since 1970", start);
-        Arc::new(Self { registry: Mutex::new(registry), before: Mutex::default(), route, endpoint, listener })
+        let reloads = Family::<ReloadResult, Counter>::default();
+        registry.register("config_reloads", "Changed configuration files that were taken or refused", reloads.clone());
+        Arc::new(Self { registry: Mutex::new(registry), before: Mutex::default(), route, endpoint, listener, reloads })
     }
 
     /// Shows what the packet log drops ([`super::packet::PacketLog::dropped`]). Once.
@@ -118,6 +126,12 @@ impl Metrics {
     /// Shows what the engine's log drops ([`super::log::EngineLog::dropped`]). Once.
     pub fn show_engine_log(&self, dropped: Counter) {
         self.show("engine_log_dropped", "Lines of the engine's log that were not written", dropped);
+    }
+
+    /// Counts a changed configuration file: taken, or refused.
+    pub fn config_reloaded(&self, taken: bool) {
+        let result = if taken { "taken" } else { "refused" };
+        self.reloads.get_or_create_owned(&ReloadResult { result }).inc();
     }
 
     fn show(&self, name: &str, help: &str, metric: impl Metric) {
@@ -235,6 +249,7 @@ mod tests {
         let listener = metrics.listener("ws-inbound", "websocket");
         listener.refused("no_route").inc();
         listener.requests(http::StatusCode::NOT_FOUND).inc();
+        metrics.config_reloaded(true);
         metrics.show_packet_log(Counter::default());
         metrics.show_engine_log(Counter::default());
         metrics
