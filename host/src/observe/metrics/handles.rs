@@ -92,9 +92,16 @@ pub struct RouteMetrics {
     pub(super) events_lost: Family<RouteReason, Counter>,
     pub(super) plugin_failed: Family<RouteReason, Counter>,
     pub(super) sessions_closed: Family<RouteReason, Counter>,
+    pub(super) families: super::Route,
 }
 
 impl RouteMetrics {
+    /// The same route on another endpoint.
+    #[must_use]
+    pub fn on(&self, endpoint: &str) -> Arc<Self> {
+        self.families.handles(&RouteLabels { endpoint: endpoint.into(), ..self.labels.clone() })
+    }
+
     /// Publishes that failed: `timed_out`, `refused`, `too_large`, `unavailable`, `address_not_found`.
     #[must_use]
     pub fn publish_failed(&self, reason: &'static str) -> Counter {

@@ -52,7 +52,7 @@ struct ReloadResult {
 /// Declares a struct of families that registers itself, so that a metric's name, help and handle stand in one place.
 macro_rules! families {
     ($owner:ident { $($field:ident: $labels:ty => $metric:ty, $name:literal, $help:literal;)* }) => {
-        #[derive(Default)]
+        #[derive(Default, Clone)]
         struct $owner { $($field: Family<$labels, $metric>,)* }
         impl $owner {
             fn register(&self, registry: &mut Registry) {
@@ -154,6 +154,13 @@ impl Metrics {
         let of = &self.route;
         let labels =
             &RouteLabels { route: name.into(), entrypoint: entrypoint.into(), endpoint: endpoint.into(), direction };
+        of.handles(labels)
+    }
+}
+
+impl Route {
+    fn handles(&self, labels: &RouteLabels) -> Arc<RouteMetrics> {
+        let of = self;
         Arc::new(RouteMetrics {
             events: of.events.get_or_create_owned(labels),
             bytes: of.bytes.get_or_create_owned(labels),
@@ -175,9 +182,12 @@ impl Metrics {
             plugin_failed: of.plugin_failed.clone(),
             sessions_closed: of.sessions_closed.clone(),
             labels: labels.clone(),
+            families: of.clone(),
         })
     }
+}
 
+impl Metrics {
     /// The handles of an endpoint; `kind` is its `type`.
     #[must_use]
     pub fn endpoint(&self, name: &str, kind: &'static str) -> Arc<EndpointMetrics> {
