@@ -7,6 +7,7 @@
 //! - `broker` what the conformance suite needs from a broker, for `memory`
 //! - `kafka` Apache Kafka as a process, and as a broker for the conformance suite
 //! - `ws`, `raw_ws`, `sse`, `raw_http` clients; the raw ones withhold pongs, stop reading, and break rules
+//! - `guests` plugins folders with the built guests
 //! - `netns` a host of its own for a client, which can vanish
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
@@ -15,6 +16,7 @@
 
 pub mod broker;
 pub mod engine;
+pub mod guests;
 pub mod kafka;
 pub mod netns;
 pub mod process;
@@ -27,6 +29,7 @@ pub mod ws;
 
 pub use broker::{Broker, Memory, Record, World};
 pub use engine::Engine;
+pub use guests::Plugins;
 pub use kafka::{Kafka, OnKafka};
 pub use netns::FarHost;
 pub use raw_http::RawHttp;

@@ -37,18 +37,32 @@ pub struct Answer {
     pub body: String,
 }
 
-const PATHS: [&str; 6] = ["/", "/healthz", "/readyz", "/metrics", "/sessions", "/routes"];
+/// What may be asked of a plugin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Act {
+    /// `POST /plugins/NAME/reload`
+    Reload,
+    /// `POST /plugins/NAME/rollback`
+    Rollback,
+}
+
+const PATHS: [&str; 7] = ["/", "/healthz", "/readyz", "/metrics", "/sessions", "/routes", "/plugins"];
 const JSON: &str = "application/json";
 const HTML: &str = "text/html; charset=utf-8";
 
 /// The answer to a request.
 #[must_use]
 pub fn answer(request: Request<'_>, token: Option<&Secret>, view: &dyn View, metrics: &Metrics) -> Answer {
-    let may = request.peer_is_loopback || token.is_some_and(|token| bears(request.authorization, token));
+    let may = may(request, token);
     let reads = matches!(*request.method, Method::GET | Method::HEAD);
-    let guarded = !reads || matches!(request.path, "/sessions" | "/routes");
+    let guarded = !reads || matches!(request.path, "/sessions" | "/routes" | "/plugins");
     if guarded && !may {
         return forbidden(token.is_some());
+    }
+    if act_of(request.path).is_some() {
+        let message = format!("{} wants POST", request.path);
+        let allow = Some("POST");
+        return Answer { allow, ..error(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", &message) };
     }
     if !PATHS.contains(&request.path) {
         let message = format!("there is no {}; there are {}", request.path, PATHS.join(", "));
@@ -67,9 +81,39 @@ pub fn answer(request: Request<'_>, token: Option<&Secret>, view: &dyn View, met
         }
         "/sessions" => json_of(StatusCode::OK, &view.sessions()),
         "/routes" => json_of(StatusCode::OK, &view.routes()),
+        "/plugins" => json_of(StatusCode::OK, &view.plugins()),
         "/metrics" => of(StatusCode::OK, metrics::CONTENT_TYPE, metrics.render()),
         _ => of(StatusCode::OK, HTML, page::render(view, may)),
     }
+}
+
+/// The plugin and what is to be done with it, when the request is a POST that asks for such and may.
+#[must_use]
+pub fn act<'a>(request: Request<'a>, token: Option<&Secret>) -> Option<(&'a str, Act)> {
+    act_of(request.path).filter(|_| *request.method == Method::POST && may(request, token))
+}
+
+/// The answer once it was tried; the flag of a failure says whether there is such a plugin.
+#[must_use]
+pub fn acted(name: &str, result: Result<u32, (bool, String)>) -> Answer {
+    match result {
+        Ok(generation) => json_of(StatusCode::OK, &json!({ "plugin": name, "generation": generation })),
+        Err((true, why)) => error(StatusCode::CONFLICT, "not_done", &why),
+        Err((false, why)) => error(StatusCode::NOT_FOUND, "not_found", &why),
+    }
+}
+
+fn act_of(path: &str) -> Option<(&str, Act)> {
+    let (name, act) = path.strip_prefix("/plugins/")?.rsplit_once('/')?;
+    match act {
+        "reload" => Some((name, Act::Reload)),
+        "rollback" => Some((name, Act::Rollback)),
+        _ => None,
+    }
+}
+
+fn may(request: Request<'_>, token: Option<&Secret>) -> bool {
+    request.peer_is_loopback || token.is_some_and(|token| bears(request.authorization, token))
 }
 
 fn of(status: StatusCode, content_type: &'static str, body: String) -> Answer {
@@ -129,6 +173,10 @@ mod tests {
             json!({ "sessions": [{ "session_id": "s" }] })
         }
 
+        fn plugins(&self) -> Value {
+            json!({ "plugins": [{ "name": "tag", "state": "serving" }] })
+        }
+
         fn routes(&self) -> Value {
             json!({ "routes": [{ "name": "<script>alert(1)</script>", "plugins": [] }, { "name": "b", "n": 1 }] })
         }
@@ -173,7 +221,7 @@ mod tests {
 
     #[test]
     fn sessions_and_routes_want_loopback_or_the_token() {
-        for path in ["/sessions", "/routes"] {
+        for path in ["/sessions", "/routes", "/plugins"] {
             for (local, header, token, status) in [
                 (true, None, None, 200),
                 (true, None, Some("t0ken"), 200),
@@ -199,6 +247,31 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn what_is_done_with_plugins_is_a_post_of_whom_it_may() {
+        let asked = |method: &Method, path: &str, local: bool| {
+            let request = Request { method, path, peer_is_loopback: local, authorization: None };
+            act(request, None).map(|(name, act)| (name.to_owned(), act))
+        };
+        let reload = Some(("a.b-c".to_owned(), Act::Reload));
+        assert_eq!(asked(&Method::POST, "/plugins/a.b-c/reload", true), reload);
+        assert_eq!(asked(&Method::POST, "/plugins/x/rollback", true), Some(("x".to_owned(), Act::Rollback)));
+        for (method, path, local) in [
+            (Method::POST, "/plugins/x/reload", false),
+            (Method::GET, "/plugins/x/reload", true),
+            (Method::POST, "/plugins/x/remove", true),
+            (Method::POST, "/plugins/reload", true),
+        ] {
+            assert_eq!(asked(&method, path, local), None, "{method} {path} {local}");
+        }
+        let wrong = ask(Method::GET, "/plugins/x/reload", true, None, None);
+        assert_eq!((wrong.status.as_u16(), wrong.allow), (405, Some("POST")));
+        assert_eq!(code(&ask(Method::POST, "/plugins/x/reload", false, None, None)), (403, "forbidden".to_owned()));
+        assert_eq!(acted("x", Ok(3)).status, StatusCode::OK);
+        assert_eq!(code(&acted("x", Err((true, "why".to_owned())))), (409, "not_done".to_owned()));
+        assert_eq!(code(&acted("x", Err((false, "why".to_owned())))), (404, "not_found".to_owned()));
     }
 
     #[test]

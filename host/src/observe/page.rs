@@ -17,7 +17,7 @@ table { border-collapse: collapse; margin: .5rem 0 } td, th { border: 1px solid 
 th { background: #f3f3f3 } nav a { margin-right: 1rem }
 </style></head><body>
 <h1>Mediation Engine</h1>
-<nav><a href="/healthz">health</a><a href="/readyz">readiness</a><a href="/metrics">metrics</a><a href="/sessions">sessions</a><a href="/routes">routes</a></nav>
+<nav><a href="/healthz">health</a><a href="/readyz">readiness</a><a href="/metrics">metrics</a><a href="/sessions">sessions</a><a href="/routes">routes</a><a href="/plugins">plugins</a></nav>
 "#;
 
 /// The page; `all`: whoever asks may see what names clients and routes.
@@ -34,6 +34,9 @@ pub(super) fn render(view: &dyn View, all: bool) -> String {
     if all {
         let routes = view.routes();
         page += &table(routes.get("routes").unwrap_or(&routes));
+        page += "<h2>Plugins</h2>\n";
+        let plugins = view.plugins();
+        page += &table(plugins.get("plugins").unwrap_or(&plugins));
     } else {
         page +=
             "<p>Shown to this machine and to who sends <code>Authorization: Bearer &lt;admin.token&gt;</code>.</p>\n";
