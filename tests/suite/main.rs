@@ -15,6 +15,7 @@ mod made_anew;
 mod more_refusals;
 mod operating;
 mod other_clients;
+mod reload;
 mod resume;
 mod slow_clients;
 mod takeover;
