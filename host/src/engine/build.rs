@@ -12,7 +12,7 @@ use crate::endpoint::not_built_in::NotBuiltIn;
 use crate::endpoint::supervisor::Status;
 use crate::observe::metrics::Metrics;
 use crate::observe::packet::PacketLog;
-use crate::routing::{EndpointHandle, Route, Table};
+use crate::routing::{Elsewhere, EndpointHandle, Route, Table};
 
 /// What a client library refuses of the endpoints' settings; opens nothing.
 pub(super) fn verify(config: &Config) -> Result<(), Vec<String>> {
@@ -104,6 +104,7 @@ pub(super) fn table(
             metrics: metrics.route(&route.name, entrypoint, &endpoint.name, route.direction),
             packets: log.sampled(packets.enabled, packets.sample),
             chain: Arc::default(),
+            elsewhere: Elsewhere::default(),
             in_flight: Arc::new(tokio::sync::Semaphore::new(route.max_in_flight)),
             endpoint,
             config: route.clone(),

@@ -8,7 +8,7 @@ use arc_swap::ArcSwap;
 
 use crate::event::now_ms;
 use crate::observe::metrics::{Metrics, RouteMetrics};
-use crate::routing::Table;
+use crate::routing::{Route, Table};
 use crate::session::registry::Sessions;
 
 #[derive(Default)]
@@ -23,11 +23,13 @@ struct Sums {
 /// Sets them before each scrape.
 pub(super) fn keep(metrics: &Metrics, sessions: Arc<Sessions>, table: Arc<ArcSwap<Table>>) {
     metrics.before_scrape(move || {
-        let mut sums: HashMap<Arc<str>, Sums> = HashMap::new();
+        // By route and endpoint: a resolver may lead sessions of one route to several.
+        let mut sums: HashMap<(Arc<str>, Arc<str>), Sums> = HashMap::new();
+        let key = |route: &Route| (route.name.clone(), route.endpoint.name.clone());
         for session in sessions.all() {
             let stats = &session.stats;
             if let Some(route) = &session.downstream {
-                let sum = sums.entry(route.name.clone()).or_default();
+                let sum = sums.entry(key(route)).or_default();
                 let stuck = i64::from(stats.free.load(Ordering::Relaxed) == 0);
                 sum.unsettled += i64::from(stats.held.load(Ordering::Relaxed));
                 sum.without_permits += stuck;
@@ -38,14 +40,14 @@ pub(super) fn keep(metrics: &Metrics, sessions: Arc<Sessions>, table: Arc<ArcSwa
                 }
             }
             if let Some(route) = &session.upstream {
-                let sum = sums.entry(route.name.clone()).or_default();
+                let sum = sums.entry(key(route)).or_default();
                 sum.unsettled += i64::from(stats.publishing.load(Ordering::Relaxed));
                 sum.parked += i64::from(stats.parked.load(Ordering::Relaxed));
             }
         }
         let now = now_ms().max(0).unsigned_abs();
-        for route in table.load().all() {
-            set(&route.metrics, sums.get(&route.name).unwrap_or(&Sums::default()), now);
+        for route in table.load().all().flat_map(Route::everywhere) {
+            set(&route.metrics, sums.get(&key(&route)).unwrap_or(&Sums::default()), now);
         }
     });
 }

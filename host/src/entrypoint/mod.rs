@@ -3,6 +3,7 @@
 //! Here is what they share: from a request to its routes, its session and its subscription. They know no brokers.
 
 pub mod acks;
+mod admit;
 mod given;
 pub mod halves;
 pub mod http_get;
@@ -14,6 +15,7 @@ pub mod websocket;
 
 use std::sync::Arc;
 
+use admit::Admitted;
 use arc_swap::ArcSwap;
 use futures_util::FutureExt as _;
 use http::{HeaderMap, Method, Request, Uri};
@@ -27,11 +29,10 @@ use crate::http::listener::{Connection, Handler};
 use crate::http::{Error, Response, request};
 use crate::observe::metrics::ListenerMetrics;
 use crate::pipeline::Leg;
-use crate::plugin::{Connect, Facts};
 use crate::routing::{Asked, Route, Table};
 use crate::session::registry::Sessions;
 use crate::session::socket::Socket;
-use crate::session::{Phase, Session};
+use crate::session::{Phase, Session, Start};
 
 /// What the sessions of one entrypoint share.
 pub struct Context {
@@ -84,7 +85,7 @@ impl Context {
         let answered = match kind {
             EntrypointKind::Websocket => websocket::handle(self, socket, request).await,
             EntrypointKind::Sse => sse::handle(self, socket, request).await,
-            EntrypointKind::HttpPost => http_post::handle(self, request).await,
+            EntrypointKind::HttpPost => http_post::handle(self, &socket, request).await,
             EntrypointKind::HttpGet => http_get::handle(self, &socket, request).await,
         };
         answered.unwrap_or_else(|error| error.response())
@@ -107,32 +108,20 @@ impl Context {
     }
 
     /// Whether events can go out on a route now; asked before anything is promised to the client.
-    fn check_upstream(&self, route: &Route) -> Result<(), Error> {
-        let endpoint = &route.endpoint;
+    fn check_upstream(&self, leg: &Leg) -> Result<(), Error> {
+        let endpoint = &leg.route.endpoint;
         let (name, kind) = (&endpoint.name, endpoint.kind);
         if !endpoint.built_in {
             return Err(Error::not_built_in(format!(
                 "endpoint {name:?} is of kind {kind:?}, which is not built into this engine"
             )));
         }
-        if !endpoint.publishes {
+        if !endpoint.publishes && leg.address.is_none() {
             return Err(Error::address_not_found(format!(
                 "endpoint {name:?} has no topic_out: it can only be read from"
             )));
         }
         if endpoint.status.state() == State::Down { Err(away(name)) } else { Ok(()) }
-    }
-
-    /// One direction of a session, as the routes say.
-    fn leg(&self, route: &Arc<Route>, client_id: &Arc<str>) -> Leg {
-        let facts = Arc::new(Facts {
-            route: route.name.clone(),
-            direction: route.config.direction,
-            client_id: client_id.clone(),
-            attributes: Vec::new(),
-            connect: Connect::default(),
-        });
-        Leg { route: route.clone(), address: None, key: None, facts, seed: 0, table: self.table.clone() }
     }
 
     /// Makes a session known, until the guard goes.
@@ -147,23 +136,24 @@ impl Context {
         Ok(Entered { context: self.clone(), session })
     }
 
-    /// Opens what a session reads. `named`: the client gave its id, so a durable position is its own.
+    /// Opens what a session reads. `named`: its id is its own, so a durable position is, too.
     async fn subscribe(
         &self,
         session: &Arc<Session>,
-        route: &Route,
+        leg: &Leg,
         resume: Option<ResumeToken>,
         named: bool,
     ) -> Result<Box<dyn Subscription>, Error> {
+        let route = &leg.route;
         let endpoint = &route.endpoint;
         if endpoint.status.state() == State::Down {
             return Err(away(&endpoint.name));
         }
         let durable = (route.config.durable && named).then(|| session.client_id.clone());
         if durable.is_some() {
-            self.sessions.take_over(&endpoint.name, session).await;
+            self.sessions.take_over(session).await;
         }
-        let subscribe = Subscribe { address: None, resume, durable, window: route.config.channel_size };
+        let subscribe = Subscribe { address: leg.address.clone(), resume, durable, window: route.config.channel_size };
         let opened = endpoint.endpoint.subscribe(subscribe).await;
         if let Err(SubscribeError::Unavailable(why)) = &opened {
             // Broker addresses are for the log, not for clients.
@@ -204,16 +194,21 @@ fn away(endpoint: &str) -> Error {
 }
 
 /// A session of this request.
-fn new_session(
-    context: &Context,
-    named: Option<&Arc<str>>,
-    downstream: Option<Arc<Route>>,
-    upstream: Option<Arc<Route>>,
-    socket: Option<Arc<Socket>>,
-    peer: String,
-) -> Arc<Session> {
-    let client_id = named.cloned().unwrap_or_else(|| uuid::Uuid::new_v4().to_string().into());
-    Session::new(client_id, context.name.clone(), downstream, upstream, socket, peer)
+fn new_session(context: &Context, admitted: &Admitted, socket: Option<Arc<Socket>>) -> Result<Arc<Session>, Error> {
+    // A session has a direction at least.
+    let facts = admitted.facts().cloned().ok_or_else(|| Error::no_route("no route of this entrypoint matches"))?;
+    let route = |leg: &Option<Leg>| leg.as_ref().map(|leg| leg.route.clone());
+    let address = |leg: &Option<Leg>| leg.as_ref().and_then(|leg| leg.address.clone());
+    Ok(Session::new(Start {
+        entrypoint: context.name.clone(),
+        downstream: route(&admitted.down),
+        upstream: route(&admitted.up),
+        reads_at: address(&admitted.down),
+        writes_to: address(&admitted.up),
+        expires_at_ms: admitted.expires_at_ms,
+        socket,
+        facts,
+    }))
 }
 
 /// Where the client asks to go on; the header beats the query, since an EventSource repeats its URL.

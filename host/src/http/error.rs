@@ -64,12 +64,18 @@ table! {
     plugin_failed => INTERNAL_SERVER_ERROR "plugin_failed",
     /// A plugin chose an endpoint that is not configured.
     target_not_found => BAD_GATEWAY "target_not_found",
+    /// A resolver chose what cannot keep the route's promises.
+    guarantee_unavailable => BAD_GATEWAY "guarantee_unavailable",
+    /// A resolver admitted a client in a way that makes no sense.
+    bad_admission => BAD_GATEWAY "bad_admission",
     /// The broker has no such address.
     address_not_found => BAD_GATEWAY "address_not_found",
     /// The broker refuses the engine.
     broker_refused => BAD_GATEWAY "broker_refused",
     /// The broker is not there.
     broker_unavailable => SERVICE_UNAVAILABLE "broker_unavailable",
+    /// A plugin that decides on clients failed, or is not there.
+    plugin_unavailable => SERVICE_UNAVAILABLE "plugin_unavailable",
     /// A limit on clients is reached.
     client_limit => SERVICE_UNAVAILABLE "client_limit",
     /// The route's channel stayed full.

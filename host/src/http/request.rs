@@ -36,11 +36,20 @@ pub fn client_id(entrypoint: &Entrypoint, headers: &HeaderMap, uri: &Uri) -> Res
     let Some(given) = header(headers, "x-client-id").map(str::to_owned).or_else(|| query(uri, "client_id")) else {
         return Ok(None);
     };
-    let fine = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
-    if given.is_empty() || given.len() > 128 || !given.bytes().all(fine) {
-        return Err(Error::bad_request("the client id must be 1 to 128 characters of A-Z a-z 0-9 . _ -"));
+    if !is_client_id(&given) {
+        return Err(Error::bad_request(CLIENT_ID));
     }
     Ok(Some(given.into()))
+}
+
+/// What a client id is, in words.
+pub const CLIENT_ID: &str = "the client id must be 1 to 128 characters of A-Z a-z 0-9 . _ -";
+
+/// Whether it is one.
+#[must_use]
+pub fn is_client_id(text: &str) -> bool {
+    let fine = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
+    (1..=128).contains(&text.len()) && text.bytes().all(fine)
 }
 
 /// The client's address: the peer's, or what a trusted proxy says.

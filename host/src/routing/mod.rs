@@ -2,6 +2,8 @@
 //!
 //! Built from the configuration as a whole, immutable, replaced by one atomic pointer. Does not open anything.
 
+mod elsewhere;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -14,6 +16,8 @@ use crate::endpoint::{Endpoint, address};
 use crate::observe::metrics::RouteMetrics;
 use crate::observe::packet::PacketLog;
 use crate::plugin::chain::Chain;
+
+pub use elsewhere::Elsewhere;
 
 /// A configured broker connection with what is known of it.
 pub struct EndpointHandle {
@@ -44,7 +48,7 @@ impl EndpointHandle {
     /// What is wrong with it, and the remedy.
     pub fn literal(&self, address: &str) -> Result<(), String> {
         let checked = if self.allow_patterns { address::sound(address) } else { address::literal(address) };
-        checked.map(drop).map_err(|words| {
+        checked.map_err(|words| {
             let remedy = if self.allow_patterns { "" } else { "; allow_patterns: true on the endpoint takes patterns" };
             format!("endpoint {:?}: {words}{remedy}", self.name)
         })
@@ -69,6 +73,8 @@ pub struct Route {
     pub in_flight: Arc<tokio::sync::Semaphore>,
     /// The plugins between its ends; changes in place.
     pub chain: Arc<ArcSwap<Chain>>,
+    /// Its likes on other endpoints.
+    pub elsewhere: Elsewhere,
 }
 
 /// What a client's request offers to `match`.

@@ -19,6 +19,9 @@ use std::time::{Duration, Instant, SystemTime};
 use futures_util::task::AtomicWaker;
 use tokio::sync::watch;
 
+use crate::endpoint::Address;
+use crate::event::now_ms;
+use crate::plugin::Facts;
 use crate::routing::Route;
 use socket::Socket;
 
@@ -50,6 +53,8 @@ pub enum Leave {
     Gone,
     /// Not polled for `idle_timeout`, or unsubscribed.
     Idle,
+    /// What it was admitted with is not valid any more.
+    Expired,
     /// A reload changed or removed its route.
     RouteChanged,
 }
@@ -65,6 +70,7 @@ impl Leave {
             Self::TooSlow => "too_slow",
             Self::Gone => "gone",
             Self::Idle => "idle",
+            Self::Expired => "expired",
             Self::RouteChanged => "route_changed",
         }
     }
@@ -120,11 +126,31 @@ pub struct Stats {
     pub places: Mutex<Vec<Place>>,
 }
 
+/// What a session begins with.
+pub struct Start {
+    /// The entrypoint's name.
+    pub entrypoint: Arc<str>,
+    /// What it reads.
+    pub downstream: Option<Arc<Route>>,
+    /// What it writes.
+    pub upstream: Option<Arc<Route>>,
+    /// Where it reads; None: the endpoint's own.
+    pub reads_at: Option<Address>,
+    /// Where it writes; None: the endpoint's own.
+    pub writes_to: Option<Address>,
+    /// Milliseconds since the Unix epoch; 0: never.
+    pub expires_at_ms: u64,
+    /// The client's socket.
+    pub socket: Option<Arc<Socket>>,
+    /// Who it is, as plugins see it.
+    pub facts: Arc<Facts>,
+}
+
 /// See the module's documentation.
 pub struct Session {
     /// 128 random bits.
     pub id: Arc<str>,
-    /// Given by the client, or made up.
+    /// Given by the client or a resolver, or made up.
     pub client_id: Arc<str>,
     /// The entrypoint's name.
     pub entrypoint: Arc<str>,
@@ -132,10 +158,16 @@ pub struct Session {
     pub downstream: Option<Arc<Route>>,
     /// What it writes.
     pub upstream: Option<Arc<Route>>,
+    /// Where it reads; None: the endpoint's own.
+    pub reads_at: Option<Address>,
+    /// Where it writes; None: the endpoint's own.
+    pub writes_to: Option<Address>,
+    /// When it ends whatever happens, milliseconds since the Unix epoch; 0: never.
+    pub expires_at_ms: u64,
     /// The client's socket; none for `http_get`, whose sessions outlive their connections.
     pub socket: Option<Arc<Socket>>,
-    /// The client's address, as trusted proxies say it.
-    pub peer: Box<str>,
+    /// What plugins may know of it, in one of its directions: its path, the client's address as trusted proxies say it.
+    pub facts: Arc<Facts>,
     /// When it came.
     pub since: SystemTime,
     /// For the admin page.
@@ -155,22 +187,19 @@ pub struct Session {
 impl Session {
     /// A new session; [`registry::Sessions::enter`] makes it known.
     #[must_use]
-    pub fn new(
-        client_id: Arc<str>,
-        entrypoint: Arc<str>,
-        downstream: Option<Arc<Route>>,
-        upstream: Option<Arc<Route>>,
-        socket: Option<Arc<Socket>>,
-        peer: String,
-    ) -> Arc<Self> {
+    pub fn new(start: Start) -> Arc<Self> {
+        let Start { entrypoint, downstream, upstream, reads_at, writes_to, expires_at_ms, socket, facts } = start;
         Arc::new(Self {
             id: uuid::Uuid::new_v4().simple().to_string().into(),
-            client_id,
+            client_id: facts.client_id.clone(),
             entrypoint,
             downstream,
             upstream,
+            reads_at,
+            writes_to,
+            expires_at_ms,
             socket,
-            peer: peer.into(),
+            facts,
             since: SystemTime::now(),
             stats: Stats::default(),
             waker: AtomicWaker::new(),
@@ -236,6 +265,12 @@ impl Session {
         if self.leaving().is_none() || phase == Phase::Ending {
             self.phase.store(phase as u8, Ordering::Relaxed);
         }
+    }
+
+    /// Whether its time is over.
+    #[must_use]
+    pub fn has_expired(&self) -> bool {
+        self.expires_at_ms != 0 && now_ms().max(0).unsigned_abs() >= self.expires_at_ms
     }
 
     /// Wants no tick before `after` from now.

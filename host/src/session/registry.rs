@@ -24,13 +24,15 @@ pub struct Sessions {
     inner: Mutex<Inner>,
 }
 
+/// Whose durable position: endpoint, address there (None: the endpoint's own) and client id.
+type Position = (Arc<str>, Option<Address>, Arc<str>);
+
 #[derive(Default)]
 struct Inner {
     by_id: HashMap<Arc<str>, Arc<Session>>,
     /// `http_get` and `sse`: a poll or an ack may name the client instead of the session.
     by_client: HashMap<Arc<str>, Vec<Arc<Session>>>,
-    /// (endpoint, client id) of durable sessions.
-    durable: HashMap<(Arc<str>, Arc<str>), Arc<Session>>,
+    durable: HashMap<Position, Arc<Session>>,
     closed: VecDeque<Arc<str>>,
     closed_ids: HashSet<Arc<str>>,
     draining: bool,
@@ -77,7 +79,7 @@ impl Sessions {
             }
         }
         if let Some(route) = &session.downstream {
-            let key = (route.endpoint.name.clone(), session.client_id.clone());
+            let key = (route.endpoint.name.clone(), session.reads_at.clone(), session.client_id.clone());
             if inner.durable.get(&key).is_some_and(|holder| Arc::ptr_eq(holder, session)) {
                 inner.durable.remove(&key);
             }
@@ -114,10 +116,10 @@ impl Sessions {
         }
     }
 
-    /// Makes `session` the holder of its durable position on `endpoint`: an older holder is told, and its last commit
-    /// awaited.
-    pub async fn take_over(&self, endpoint: &Address, session: &Arc<Session>) {
-        let key = (endpoint.clone(), session.client_id.clone());
+    /// Makes `session` the holder of its durable position: an older holder is told, and its last commit awaited.
+    pub async fn take_over(&self, session: &Arc<Session>) {
+        let Some(route) = &session.downstream else { return };
+        let key = (route.endpoint.name.clone(), session.reads_at.clone(), session.client_id.clone());
         let older = self.inner().durable.insert(key, session.clone());
         // A held session asks again for what it holds already.
         let Some(older) = older.filter(|older| !Arc::ptr_eq(older, session)) else { return };
@@ -204,7 +206,11 @@ fn view(session: &Session) -> Value {
         "downstream": name(&session.downstream),
         "upstream": name(&session.upstream),
         "endpoint": session.downstream.as_ref().or(session.upstream.as_ref()).map(|r| r.endpoint.name.to_string()),
-        "peer": &*session.peer,
+        "address": session.reads_at.as_deref().or(session.writes_to.as_deref()),
+        "peer": &*session.facts.connect.peer_address,
+        "expires_at_ms": (session.expires_at_ms != 0).then_some(session.expires_at_ms),
+        // Their values may be secrets.
+        "attributes": session.facts.attributes.iter().map(|(key, _)| &**key).collect::<Vec<&str>>(),
         "since_ms": session.since.duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64),
         "state": match session.phase() {
             Phase::Opening => "opening",

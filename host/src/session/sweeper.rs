@@ -39,6 +39,9 @@ pub async fn sweep(
         let known = std::mem::take(&mut slow);
         for session in &here {
             session.tick();
+            if session.has_expired() {
+                session.leave(Leave::Expired);
+            }
             drop_if_stuck(session);
             // hyper does not see the end of a client behind bytes that it does not want yet.
             let unread = session.stats.parked.load(Ordering::Relaxed) || session.upstream.is_none();

@@ -12,6 +12,7 @@ use http::{Method, Request, StatusCode};
 use hyper::body::Incoming;
 use serde_json::json;
 
+use super::admit::{Admitted, Asking};
 use super::halves::Poller;
 use super::{Context, Entered, acks, check_receipt, chosen, new_session, resume_of, wants_method};
 use crate::config::{Direction, Receipt};
@@ -71,12 +72,24 @@ async fn subscribe(
     check_receipt(&route, can, "subscribe with ?ack=client and answer by POST /ack")?;
     let named = request::client_id(&context.config, headers, uri)?;
     let resume = resume_of(headers, uri)?;
-    let peer = request::peer_address(&context.config, peer, headers);
-    let session = new_session(&context, named.as_ref(), Some(route.clone()), None, None, peer);
+    let asking = Asking {
+        protocol: "http_get",
+        method: request.method(),
+        path,
+        uri,
+        headers,
+        peer: request::peer_address(&context.config, peer, headers),
+        subprotocol: "",
+        named,
+    };
+    let admitted = context.admit(&asking, Some(route), None).await?;
+    let session = new_session(&context, &admitted, None)?;
+    let Admitted { down: Some(leg), named, .. } = admitted else { return Err(context.no_route(path)) };
     let entered = context.enter(session.clone())?;
-    let source = context.subscribe(&session, &route, resume, named.is_some()).await?;
+    let source = context.subscribe(&session, &leg, resume, named).await?;
+    let route = leg.route.clone();
     let kind = if by_client { Resume::Acknowledged } else { Resume::Answered };
-    let downstream = Downstream::new(session.clone(), context.leg(&route, &session.client_id), source, kind);
+    let downstream = Downstream::new(session.clone(), leg, source, kind);
     let token = downstream.resume_token();
     let poller = Poller::new(downstream, by_client);
     context.halves.insert_poller(&session, &poller);

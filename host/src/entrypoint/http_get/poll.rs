@@ -20,7 +20,7 @@ use crate::http::{Body, Chunk, Error, Response, Written, request};
 use crate::pipeline::downstream::{Given, Step};
 use crate::pipeline::receipts::Receipts;
 use crate::pipeline::shared::SharedHalf;
-use crate::session::Session;
+use crate::session::{Leave, Session};
 
 /// How long a poll waits for its first event.
 const WAIT: Duration = Duration::from_secs(30);
@@ -70,7 +70,7 @@ impl Written for Settle {
 pub(super) async fn answer(context: &Context, request: &Request<Incoming>) -> Result<Response, Error> {
     let (headers, uri) = (request.headers(), request.uri());
     let session = acks::named(context, headers, uri)?;
-    let poller = context.halves.poller(&session.id).ok_or_else(ended)?;
+    let poller = context.halves.poller(&session.id).ok_or_else(|| ended(&session))?;
     let polling = poller.begin().ok_or_else(|| Error::conflict("another poll of this session is waiting"))?;
     let json = headers.get(header::ACCEPT).is_some_and(|accept| accept.as_bytes().starts_with(b"application/json"));
     let limit = match request::query(uri, "limit").map(|text| text.parse::<usize>()) {
@@ -88,7 +88,7 @@ pub(super) async fn answer(context: &Context, request: &Request<Incoming>) -> Re
     let took = std::future::poll_fn(|cx| {
         polling.0.waker.register(cx.waker());
         let Some(polled) = poller.half.with(|half| half.poll_batch(cx, limit, &mut batch)) else {
-            return Poll::Ready(Err(ended()));
+            return Poll::Ready(Err(ended(&session)));
         };
         match polled {
             Poll::Ready(Ok(Step::Batch)) => return Poll::Ready(Ok(())),
@@ -103,7 +103,7 @@ pub(super) async fn answer(context: &Context, request: &Request<Incoming>) -> Re
         if down {
             return Poll::Ready(Err(Error::broker_unavailable("the broker is away")));
         }
-        if session.leaving().is_some() { Poll::Ready(Err(ended())) } else { Poll::Pending }
+        if session.leaving().is_some() { Poll::Ready(Err(ended(&session))) } else { Poll::Pending }
     });
     match tokio::time::timeout(wait, took).await {
         Ok(Ok(())) => {}
@@ -123,8 +123,11 @@ pub(super) async fn answer(context: &Context, request: &Request<Incoming>) -> Re
     Ok(response)
 }
 
-fn ended() -> Error {
-    Error::session_closed("the session has ended: subscribe again")
+fn ended(session: &Session) -> Error {
+    Error::session_closed(match session.leaving() {
+        Some(Leave::Expired) => "the session has expired: subscribe again with new credentials",
+        _ => "the session has ended: subscribe again",
+    })
 }
 
 fn seconds(text: &str) -> Option<Duration> {

@@ -7,6 +7,7 @@ use hyper::body::Incoming;
 use serde::Serialize;
 use tokio::sync::OwnedSemaphorePermit;
 
+use super::admit::Asking;
 use super::given::event_id;
 use super::refusal::refused;
 use super::{Context, wants_method};
@@ -15,6 +16,7 @@ use crate::event::{Event, EventId, Origin, Properties, now_ms};
 use crate::http::{Error, Response, error, request, upload};
 use crate::pipeline::upstream::{self, once};
 use crate::routing::Route;
+use crate::session::socket::Socket;
 
 /// What a client reads whose event was taken.
 #[derive(Serialize)]
@@ -24,7 +26,11 @@ struct Answer<'a> {
 }
 
 /// Answers one request.
-pub(super) async fn handle(context: Arc<Context>, request: Request<Incoming>) -> Result<Response, Error> {
+pub(super) async fn handle(
+    context: Arc<Context>,
+    socket: &Socket,
+    request: Request<Incoming>,
+) -> Result<Response, Error> {
     wants_method(&request, &Method::POST)?;
     if context.sessions.draining() {
         return Err(Error::draining("the engine is stopping: send it again, to another one"));
@@ -33,8 +39,19 @@ pub(super) async fn handle(context: Arc<Context>, request: Request<Incoming>) ->
     let path = head.uri.path();
     let route =
         context.route(Direction::Upstream, path, &head.headers, &head.uri).ok_or_else(|| context.no_route(path))?;
-    context.check_upstream(&route)?;
-    let client = request::client_id(&context.config, &head.headers, &head.uri)?;
+    let asking = Asking {
+        protocol: "http_post",
+        method: &head.method,
+        path,
+        uri: &head.uri,
+        headers: &head.headers,
+        peer: request::peer_address(&context.config, socket.peer(), &head.headers),
+        subprotocol: "",
+        named: request::client_id(&context.config, &head.headers, &head.uri)?,
+    };
+    let Some(leg) = context.admit(&asking, None, Some(route)).await?.up else { return Err(context.no_route(path)) };
+    context.check_upstream(&leg)?;
+    let route = leg.route.clone();
     let id = match request::header(&head.headers, "x-event-id") {
         Some(given) => event_id(given).map_err(Error::bad_request)?,
         None => EventId::new(),
@@ -47,11 +64,10 @@ pub(super) async fn handle(context: Arc<Context>, request: Request<Incoming>) ->
     let mut headers = request::forwarded(&context.config, &head.headers);
     let name = id.to_string();
     headers.push(upstream::id_header(name.clone()));
-    let client = client.unwrap_or_else(|| uuid::Uuid::new_v4().to_string().into());
     let event = Event {
         id,
         source: context.name.clone(),
-        client_id: Some(client.clone()),
+        client_id: Some(leg.facts.client_id.clone()),
         payload: Some(payload.into()),
         key: None,
         headers,
@@ -60,7 +76,6 @@ pub(super) async fn handle(context: Arc<Context>, request: Request<Incoming>) ->
         origin: Origin::Client { protocol: "http_post" },
         timestamp_ms: now_ms(),
     };
-    let leg = context.leg(&route, &client);
     let slot = slot(&route).await?;
     let event = Arc::new(event);
     let guarantee = route.config.delivery_guarantee;

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use http::{HeaderValue, Method, Request, StatusCode, header};
 use hyper::body::Incoming;
 
+use super::admit::{Admitted, Asking};
 use super::{Context, acks, check_receipt, chosen, new_session, resume_of, wants_method};
 use crate::config::{Direction, OnBrokerLoss, Receipt};
 use crate::http::{Body, Chunk, Error, Response, request};
@@ -37,8 +38,23 @@ pub(super) async fn handle(
     check_receipt(&route, can, "connect with ?ack=client and answer by POST /ack")?;
     let named = request::client_id(&context.config, headers, uri)?;
     let resume = resume_of(headers, uri)?;
-    let peer = request::peer_address(&context.config, socket.peer(), headers);
-    let session = new_session(&context, named.as_ref(), Some(route.clone()), None, Some(socket), peer);
+    let asking = Asking {
+        protocol: "sse",
+        method: request.method(),
+        path,
+        uri,
+        headers,
+        peer: request::peer_address(&context.config, socket.peer(), headers),
+        subprotocol: "",
+        named,
+    };
+    let admitted = match context.admit(&asking, Some(route), None).await {
+        Ok(admitted) => admitted,
+        Err(error) if error.passes() => return Ok(refusal(&error)),
+        Err(error) => return Err(error),
+    };
+    let session = new_session(&context, &admitted, Some(socket))?;
+    let Admitted { down: Some(leg), named, .. } = admitted else { return Err(context.no_route(path)) };
     let entered = match context.enter(session.clone()) {
         Ok(entered) => entered,
         Err(error) => return Ok(refusal(&error)),
@@ -46,17 +62,19 @@ pub(super) async fn handle(
     let options =
         Options { json, by_client, heartbeat: context.config.heartbeat, ack_timeout: context.config.ack_timeout };
     let kind = if by_client { Resume::Acknowledged } else { Resume::Given };
-    let opened = match context.subscribe(&session, &route, resume.clone(), named.is_some()).await {
-        Ok(source) => Ok(Downstream::new(session.clone(), context.leg(&route, &session.client_id), source, kind)),
+    let opened = match context.subscribe(&session, &leg, resume.clone(), named).await {
+        Ok(source) => Ok(Downstream::new(session.clone(), leg.clone(), source, kind)),
         Err(error)
-            if error.passes() && error.code != "client_limit" && route.config.on_broker_loss == OnBrokerLoss::Hold =>
+            if error.passes()
+                && error.code != "client_limit"
+                && leg.route.config.on_broker_loss == OnBrokerLoss::Hold =>
         {
-            Err(stream::Waiting { resume, named: named.is_some(), kind })
+            Err(stream::Waiting { resume, named, kind })
         }
         Err(error) if error.passes() => return Ok(refusal(&error)),
         Err(error) => return Err(error),
     };
-    let stream = SseStream::new(context, entered, route, options, opened);
+    let stream = SseStream::new(context, entered, leg, options, opened);
     Ok(response(Body::Stream(Box::pin(stream))))
 }
 

@@ -18,10 +18,10 @@ use crate::endpoint::State;
 use crate::endpoint::position::ResumeToken;
 use crate::entrypoint::{Context, Entered};
 use crate::http::{Chunk, Error, Written};
+use crate::pipeline::Leg;
 use crate::pipeline::downstream::{Downstream, Given, Resume, Step};
 use crate::pipeline::receipts::Receipts;
 use crate::pipeline::shared::SharedHalf;
-use crate::routing::Route;
 use crate::session::{FLUSH, Leave, Phase, Session, signal};
 
 /// Between two tries of a session to subscribe while its broker says that it is there.
@@ -72,7 +72,7 @@ pub(super) struct SseStream {
     source: Source,
     context: Arc<Context>,
     entered: Entered,
-    route: Arc<Route>,
+    leg: Leg,
     options: Options,
     progress: Arc<Progress>,
     unwritten: Receipts,
@@ -89,7 +89,7 @@ impl SseStream {
     pub(super) fn new(
         context: Arc<Context>,
         entered: Entered,
-        route: Arc<Route>,
+        leg: Leg,
         options: Options,
         opened: Result<Downstream, Waiting>,
     ) -> Self {
@@ -98,7 +98,7 @@ impl SseStream {
         let mut this = Self {
             context,
             entered,
-            route,
+            leg,
             options,
             source: Source::Waiting(Waiting { resume: None, named: false, kind: Resume::Given }, None),
             progress,
@@ -173,6 +173,10 @@ impl SseStream {
                 let data = json!({ "code": "replaced", "message": "a newer session has this client id" }).to_string();
                 encode::message(&mut out, Some("mediation.error"), None, &data);
             }
+            Leave::Expired => {
+                let data = json!({ "code": "expired", "message": "connect again with new credentials" }).to_string();
+                encode::message(&mut out, Some("mediation.error"), None, &data);
+            }
             Leave::Gone | Leave::Idle => {}
             Leave::Drain | Leave::BrokerLost | Leave::TooSlow | Leave::RouteChanged => {
                 encode::retry(&mut out, rand::random_range(1_000..=30_000));
@@ -184,7 +188,7 @@ impl SseStream {
 
     /// The state of the broker changed: told once each way.
     fn broker(&mut self) -> Option<Vec<u8>> {
-        let down = self.route.endpoint.status.state() == State::Down;
+        let down = self.leg.route.endpoint.status.state() == State::Down;
         if down == self.broker_lost || matches!(self.source, Source::Waiting(..)) {
             return None;
         }
@@ -200,15 +204,14 @@ impl SseStream {
         let Source::Waiting(waiting, opening) = &mut self.source else { return None };
         if opening.is_none() {
             let early = self.again.is_some_and(|at| Instant::now() < at);
-            if early || self.route.endpoint.status.state() != State::Up {
+            if early || self.leg.route.endpoint.status.state() != State::Up {
                 return None;
             }
-            let (context, route) = (self.context.clone(), self.route.clone());
+            let (context, leg) = (self.context.clone(), self.leg.clone());
             let session = self.entered.session.clone();
             let (resume, named, kind) = (waiting.resume.clone(), waiting.named, waiting.kind);
             *opening = Some(Box::pin(async move {
-                let source = context.subscribe(&session, &route, resume, named).await?;
-                let leg = context.leg(&route, &session.client_id);
+                let source = context.subscribe(&session, &leg, resume, named).await?;
                 Ok(Downstream::new(session, leg, source, kind))
             }));
         }

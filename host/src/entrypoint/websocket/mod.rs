@@ -9,6 +9,7 @@
 mod close;
 mod frames;
 mod inbound;
+mod lifecycle;
 mod liveness;
 mod session;
 mod wire;
@@ -20,6 +21,7 @@ use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
+use super::admit::{Admitted, Asking};
 use super::{Context, check_receipt, new_session, resume_of, v1, wants_method};
 use crate::config::{Direction, Receipt};
 use crate::http::{Body, Error, Response, request};
@@ -51,18 +53,29 @@ pub(super) async fn handle(
     let named = request::client_id(&context.config, headers, uri)?;
     let resume = resume_of(headers, uri)?;
     let forwarded = request::forwarded(&context.config, headers);
-    if let Some(route) = &up {
-        context.check_upstream(route)?;
+    let asking = Asking {
+        protocol: "websocket",
+        method: request.method(),
+        path,
+        uri,
+        headers,
+        peer: request::peer_address(&context.config, socket.peer(), headers),
+        subprotocol: if v1 { v1::PROTOCOL } else { "" },
+        named,
+    };
+    let admitted = context.admit(&asking, down, up).await?;
+    if let Some(leg) = &admitted.up {
+        context.check_upstream(leg)?;
     }
-    let peer = request::peer_address(&context.config, socket.peer(), headers);
-    let session = new_session(&context, named.as_ref(), down.clone(), up.clone(), Some(socket), peer);
+    let session = new_session(&context, &admitted, Some(socket))?;
     let entered = context.enter(session.clone())?;
-    let downstream = match &down {
+    let Admitted { down, up, named, .. } = admitted;
+    let downstream = match down {
         None => None,
-        Some(route) => {
-            let source = context.subscribe(&session, route, resume, named.is_some()).await?;
+        Some(leg) => {
+            let source = context.subscribe(&session, &leg, resume, named).await?;
             let kind = if v1 { Resume::Acknowledged } else { Resume::Given };
-            Some(Downstream::new(session.clone(), context.leg(route, &session.client_id), source, kind))
+            Some(Downstream::new(session.clone(), leg, source, kind))
         }
     };
     session.set_phase(Phase::Live);
@@ -76,7 +89,7 @@ pub(super) async fn handle(
                 let read = parts.read_buf.to_vec();
                 // It is part of hyper's buffer, which would stay, 8 KiB, for as long as the session.
                 drop(parts.read_buf);
-                session::run(context, socket, read, entered, downstream, v1, forwarded).await;
+                session::run(context, socket, read, entered, (downstream, up), v1, forwarded).await;
             }
             other => {
                 let error = other.err().map(|error| error.to_string());

@@ -21,11 +21,13 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 
 use super::close::{self, Close};
+use super::lifecycle::Lifecycle;
 use super::liveness::Liveness;
 use super::wire::Wire;
 use crate::endpoint::State;
 use crate::entrypoint::{Context, Entered};
 use crate::event::Header;
+use crate::pipeline::Leg;
 use crate::pipeline::downstream::Downstream;
 use crate::pipeline::receipts::Receipts;
 use crate::pipeline::upstream::Upstream;
@@ -44,7 +46,7 @@ pub(super) async fn run(
     socket: Arc<Socket>,
     read: Vec<u8>,
     entered: Entered,
-    down: Option<Downstream>,
+    (down, writes): (Option<Downstream>, Option<Leg>),
     v1: bool,
     forwarded: Vec<Header>,
 ) {
@@ -62,6 +64,7 @@ pub(super) async fn run(
     let wire = Wire::new(socket.clone());
     let ws = WebSocketStream::from_partially_read(wire, read, Role::Server, Some(config)).await;
     let session = entered.session.clone();
+    let lifecycle = Lifecycle::begin(&context.tasks, &session, writes.as_ref()).await;
     let mut this = WsSession {
         receipts: Receipts::default(),
         up: None,
@@ -76,6 +79,7 @@ pub(super) async fn run(
         unreported: false,
         flushing: None,
         down,
+        writes,
         ws,
         v1,
         forwarded,
@@ -88,6 +92,9 @@ pub(super) async fn run(
     }
     poll_fn(|cx| this.poll(cx)).await;
     drop(this);
+    if let Some(lifecycle) = lifecycle {
+        lifecycle.end();
+    }
     if let Err(error) = socket.shutdown() {
         tracing::trace!(%error, "the client was gone already");
     }
@@ -99,6 +106,8 @@ struct WsSession {
     /// Being flushed before a takeover, until then.
     flushing: Option<(Downstream, Instant)>,
     up: Option<Upstream>,
+    /// What the upstream half is made of with the first message.
+    writes: Option<Leg>,
     context: Arc<Context>,
     session: Arc<Session>,
     ws: WebSocketStream<Wire>,

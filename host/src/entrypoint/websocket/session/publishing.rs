@@ -54,7 +54,7 @@ impl WsSession {
     }
 
     pub(super) fn publish(&mut self, reference: Option<String>, event: Event) {
-        let Some(route) = self.session.upstream.clone() else {
+        let Some(leg) = &self.writes else {
             if self.v1 {
                 let message = "no route of this entrypoint takes events".to_owned();
                 self.say(&Out::Error { reference, code: "no_route", message });
@@ -69,11 +69,14 @@ impl WsSession {
             self.say(&Out::Error { reference, code: "too_large", message });
             return;
         }
-        if route.config.delivery_guarantee == Guarantee::None {
-            self.say(&Out::Accepted { reference: reference.clone(), id: event.id.to_string() });
+        let at_once = leg.route.config.delivery_guarantee == Guarantee::None;
+        let accepted = at_once.then(|| event.id.to_string());
+        let (session, v1) = (&self.session, self.v1);
+        let up = self.up.get_or_insert_with(|| Upstream::new(session.clone(), leg.clone(), v1));
+        let told = reference.clone();
+        up.push(reference, event);
+        if let Some(id) = accepted {
+            self.say(&Out::Accepted { reference: told, id });
         }
-        let (session, v1) = (self.session.clone(), self.v1);
-        let leg = self.context.leg(&route, &session.client_id);
-        self.up.get_or_insert_with(|| Upstream::new(session, leg, v1)).push(reference, event);
     }
 }
