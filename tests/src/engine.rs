@@ -72,6 +72,46 @@ impl Engine {
         Self::start_file(packet_log, &file, dir).await
     }
 
+    /// Starts it with a file that the test has put somewhere under `dir`, which is removed at the end.
+    ///
+    /// # Panics
+    /// When it ends instead.
+    pub async fn start_in(file: &Path, dir: PathBuf) -> Self {
+        Self::start_file(Stdio::piped(), file, dir).await
+    }
+
+    /// Puts another text in the place of its configuration file, as an editor does.
+    ///
+    /// # Panics
+    /// When it cannot be written.
+    pub fn reconfigure(&self, text: &str) {
+        let new = self.dir.join("new.yaml");
+        std::fs::write(&new, text).expect("the configuration is written");
+        std::fs::rename(&new, self.dir.join("config.yaml")).expect("renamed");
+    }
+
+    /// Waits until it says that of its configuration file: (generation, state).
+    pub async fn config_is(&self, generation: u64, state: &str) -> Value {
+        eventually(&format!("generation {generation}, {state}"), async || {
+            let said = self.admin("/routes").await["config"].clone();
+            if said["generation"] == generation && said["state"] == state { Ok(said) } else { Err(said.to_string()) }
+        })
+        .await
+    }
+
+    /// Follows its listeners to where the last reload put them.
+    ///
+    /// # Panics
+    /// When there was no reload.
+    pub fn find_listeners(&mut self) {
+        let lines = self.child.stderr.lines();
+        let reloaded = lines.iter().filter_map(|l| serde_json::from_str(l).ok());
+        let last = reloaded.filter(|v: &Value| text(v, "message") == "reloaded").last().expect("a reload");
+        for (name, addr) in text(&last, "addresses").split(',').filter_map(|pair| pair.split_once('=')) {
+            self.listeners.insert(name.to_owned(), addr.to_owned());
+        }
+    }
+
     async fn start_file(packet_log: Stdio, file: &Path, dir: PathBuf) -> Self {
         let file = file.to_str().expect("a plain path");
         let child = spawn_to(packet_log, &binary(), &["run", "--config", file], &[]);

@@ -16,6 +16,7 @@ mod more_refusals;
 mod operating;
 mod other_clients;
 mod plugins;
+mod reload;
 mod resume;
 mod slow_clients;
 mod takeover;

@@ -33,7 +33,7 @@ use crate::session::registry::Sessions;
 use chains::Chains;
 use reload::FileState;
 
-pub use watch::Watched;
+pub use watch::{SetLevel, Watched};
 
 /// A running engine.
 pub struct Engine(Arc<Inner>);

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use tokio::sync::watch::Sender;
 
 use super::leaving::Gone;
 use super::{Inner, Running, build, endpoints as running, listeners};
@@ -79,10 +80,10 @@ impl Inner {
         let listeners = plan.apply(&config, &mut now.listeners, self);
         let leaving = gone.sessions(&self.sessions).len();
         let patience = config.reload_spread + config.drain_timeout.max(Duration::from_secs(30));
-        self.background.spawn(self.until_stop(gone.see_out(self.sessions.clone(), config.reload_spread, patience)));
+        self.background.spawn(until(&self.stop, gone.see_out(self.sessions.clone(), config.reload_spread, patience)));
         for one in dropped {
             let retire = one.retire(patience, config.drain_timeout);
-            self.background.spawn(async move { retire.await });
+            self.background.spawn(until(&self.finish, retire));
         }
         let addresses = now.addresses();
         drop(now);
@@ -149,15 +150,18 @@ impl Inner {
         let removed = before.all().filter(|route| !table.all().any(|other| other.name == route.name)).count();
         (fresh + removed, Gone::between(&before, &table))
     }
+}
 
-    /// Unless the engine stops before.
-    fn until_stop(&self, work: impl Future<Output = ()> + Send + 'static) -> impl Future<Output = ()> + Send + 'static {
-        let mut stop = self.stop.subscribe();
-        async move {
-            tokio::select! {
-                () = work => {}
-                _ = stop.wait_for(|stop| *stop) => {}
-            }
+/// Unless the engine says that it is over before.
+fn until(
+    over: &Sender<bool>,
+    work: impl Future<Output = ()> + Send + 'static,
+) -> impl Future<Output = ()> + Send + 'static {
+    let mut over = over.subscribe();
+    async move {
+        tokio::select! {
+            () = work => {}
+            _ = over.wait_for(|over| *over) => {}
         }
     }
 }

@@ -29,8 +29,11 @@ pub struct Watched {
     /// Beats the file's `plugins_dir`.
     pub plugins_dir: Option<PathBuf>,
     /// Takes the file's `log_level`; says why not.
-    pub set_level: Box<dyn Fn(&str) -> Result<(), String> + Send + Sync>,
+    pub set_level: Box<SetLevel>,
 }
+
+/// Takes a `log_level`, or says why not.
+pub type SetLevel = dyn Fn(&str) -> Result<(), String> + Send + Sync;
 
 impl Engine {
     /// Follows the file from now on, until the engine stops.
