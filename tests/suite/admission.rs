@@ -98,7 +98,7 @@ fn a_client_is_refused_before_it_is_answered_on_every_entrypoint() {
         let passes = http().get(engine.url("sse", "/unavailable")).send().await.expect("an answer");
         assert_eq!(passes.status(), StatusCode::OK);
         let goaway = Sse::of(passes).next().await.expect("a message");
-        assert_eq!(goaway.event.as_deref(), Some("mediation.goaway"));
+        assert_eq!(goaway.event, "mediation.goaway");
         assert!(engine.sessions().await.iter().all(|session| session["client_id"] == "tap"), "no session began");
     });
 }
@@ -184,7 +184,7 @@ fn an_admission_ends_and_the_client_goes_on_with_a_new_one() {
         }
         let error = loop {
             let message = stream.next().await.expect("a message before the end");
-            if message.event.as_deref() == Some("mediation.error") {
+            if message.event == "mediation.error" {
                 break message.data;
             }
         };
@@ -219,7 +219,7 @@ fn a_resolver_that_is_not_there_lets_nobody_in() {
         assert_eq!(ask(engine, "poll", Method::POST, "/subscribe", &[]).await, is);
         let passes = http().get(engine.url("sse", "/")).send().await.expect("an answer");
         let goaway = Sse::of(passes).next().await.expect("a message");
-        assert_eq!(goaway.event.as_deref(), Some("mediation.goaway"));
+        assert_eq!(goaway.event, "mediation.goaway");
         assert!(goaway.data.contains("plugin_unavailable"), "{}", goaway.data);
     });
 }
