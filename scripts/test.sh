@@ -70,8 +70,8 @@ of_plugins() { # <cargo command> <arguments...>
 deny() {
   local manifest
   for manifest in Cargo.toml plugins/Cargo.toml; do
-    "$MEDIATION_CACHE/tools/bin/cargo-deny" --log-level warn --manifest-path "$manifest" check --config deny.toml \
-      licenses bans sources || return
+    "$MEDIATION_CACHE/tools/bin/cargo-deny" --log-level warn --config deny.toml --manifest-path "$manifest" \
+      check --allow license-not-encountered licenses bans sources || return
   done
 }
 

@@ -4,13 +4,14 @@ use std::io::{self, Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::config::{self, Loaded, Source};
-use crate::engine::Engine;
+use crate::engine::{Engine, Watched};
 use crate::observe::log::EngineLog;
 use crate::observe::metrics::Metrics;
 
@@ -99,8 +100,9 @@ fn check(source: &Source) -> io::Result<ExitCode> {
 
 fn run(options: &RunOptions) -> io::Result<ExitCode> {
     let (source, loaded) = load(options)?;
-    let Loaded { config, warnings } = loaded;
+    let Loaded { config, warnings, text } = loaded;
     let log = EngineLog::start(&config.log_level).map_err(|error| io::Error::other(error.to_string()))?;
+    let log = Arc::new(log);
     tracing::info!(config = %source, "configuration");
     for warning in &warnings {
         tracing::warn!("{warning}");
@@ -110,6 +112,11 @@ fn run(options: &RunOptions) -> io::Result<ExitCode> {
         let metrics = Metrics::new();
         metrics.show_engine_log(log.dropped());
         let engine = Engine::start(config, metrics).map_err(|errors| io::Error::other(errors.join("\n")))?;
+        if let Source::File(path) = source {
+            let log = log.clone();
+            let set_level = Box::new(move |level: &str| log.set_level(level).map_err(|error| error.to_string()));
+            engine.watch(Watched { path, text: text.0, plugins_dir: options.plugins.clone(), set_level });
+        }
         let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
         tokio::select! {
             _ = term.recv() => {}

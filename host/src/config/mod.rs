@@ -56,6 +56,8 @@ pub struct Loaded {
     pub config: Config,
     /// What is worth a word, in the file's order.
     pub warnings: Vec<Warning>,
+    /// What was read. It may hold secrets.
+    pub text: Secret,
 }
 
 /// Reads and checks a file, with the process's environment.
@@ -95,7 +97,7 @@ pub fn parse(text: &str, file: &str, env: &dyn Fn(&str) -> Option<String>) -> Re
         return Err(Errors(placed(found, file, &tree.lines)));
     }
     let warnings = placed(advice::advice(&draft), file, &tree.lines);
-    Ok(Loaded { config: build::build(&draft), warnings })
+    Ok(Loaded { config: build::build(&draft), warnings, text: Secret(text.to_owned()) })
 }
 
 /// Adds what a later stage found, except about places that an earlier one has already refused: it has not seen them.

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use futures_util::FutureExt as _;
 use http::{HeaderValue, header};
 use serde_json::{Map, Value, json};
 
+use super::reload::FileState;
 use crate::config::Secret;
 use crate::endpoint::State;
 use crate::http::listener::{Handler, Observer};
@@ -14,23 +15,23 @@ use crate::http::{Body, Response};
 use crate::observe::admin::{self, Request};
 use crate::observe::metrics::{ListenerMetrics, Metrics};
 use crate::observe::view::View;
-use crate::routing::{EndpointHandle, Table};
+use crate::routing::Table;
 use crate::session::registry::Sessions;
 
 /// What the admin page shows.
 pub(super) struct Shown {
     sessions: Arc<Sessions>,
     table: Arc<ArcSwap<Table>>,
-    endpoints: Vec<Arc<EndpointHandle>>,
+    state: Arc<ArcSwap<FileState>>,
 }
 
 impl Shown {
     pub(super) fn new(
         sessions: &Arc<Sessions>,
         table: &Arc<ArcSwap<Table>>,
-        endpoints: &[Arc<EndpointHandle>],
+        state: &Arc<ArcSwap<FileState>>,
     ) -> Arc<Self> {
-        Arc::new(Self { sessions: sessions.clone(), table: table.clone(), endpoints: endpoints.to_vec() })
+        Arc::new(Self { sessions: sessions.clone(), table: table.clone(), state: state.clone() })
     }
 }
 
@@ -42,7 +43,7 @@ impl View for Shown {
     fn readyz(&self) -> (bool, Value) {
         let mut states = Map::new();
         let mut waits = false;
-        for one in &self.endpoints {
+        for one in self.table.load().endpoints() {
             let state = one.status.state();
             waits |= one.required && state != State::Up;
             states.insert(one.name.to_string(), Value::String(state.to_string()));
@@ -60,11 +61,15 @@ impl View for Shown {
     }
 
     fn routes(&self) -> Value {
-        self.table.load().view()
+        let mut view = self.table.load().view();
+        if let Some(map) = view.as_object_mut() {
+            map.insert("config".to_owned(), self.state.load().view());
+        }
+        view
     }
 }
 
-pub(super) fn handler(view: Arc<Shown>, token: Option<Secret>, metrics: Arc<Metrics>) -> Handler {
+pub(super) fn handler(view: Arc<Shown>, token: Arc<ArcSwapOption<Secret>>, metrics: Arc<Metrics>) -> Handler {
     Arc::new(move |connection, request| {
         let authorization = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
         let asked = Request {
@@ -73,7 +78,7 @@ pub(super) fn handler(view: Arc<Shown>, token: Option<Secret>, metrics: Arc<Metr
             peer_is_loopback: connection.socket.peer().ip().is_none_or(|ip| ip.is_loopback()),
             authorization,
         };
-        let answer = admin::answer(asked, token.as_ref(), &*view, &metrics);
+        let answer = admin::answer(asked, token.load().as_deref(), &*view, &metrics);
         let mut response = Response::new(Body::whole(answer.body));
         *response.status_mut() = answer.status;
         let headers = response.headers_mut();

@@ -45,7 +45,7 @@ pub struct Context {
     /// The sessions of the engine.
     pub sessions: Arc<Sessions>,
     /// Who may answer deliveries from other connections.
-    pub halves: halves::Halves,
+    pub halves: Arc<halves::Halves>,
     /// Of the listener.
     pub metrics: Arc<ListenerMetrics>,
     /// Everything that runs beside a request.

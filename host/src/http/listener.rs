@@ -6,9 +6,11 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use futures_util::future::BoxFuture;
 use http::Request;
 use hyper::body::Incoming;
@@ -16,7 +18,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
 use super::Response;
@@ -51,8 +53,16 @@ pub struct Limits {
     pub header_timeout: Duration,
 }
 
+/// What counts for connections that are accepted from now on.
+pub struct Options {
+    /// Its limits.
+    pub limits: Limits,
+    /// Who answers.
+    pub handler: Handler,
+}
+
 /// Where to listen.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Place<'a> {
     /// An address (none: `[::]`, else `0.0.0.0`) and a port.
     Tcp(Option<&'a str>, u16),
@@ -161,16 +171,16 @@ fn tcp(address: SocketAddr) -> io::Result<TcpListener> {
 /// Accepts until told to stop.
 pub async fn serve(
     name: Arc<str>,
-    bound: Bound,
-    limits: Limits,
-    handler: Handler,
+    bound: Arc<Bound>,
+    options: Arc<ArcSwap<Options>>,
     observer: Arc<dyn Observer>,
     tasks: TaskTracker,
     mut stop: watch::Receiver<bool>,
 ) {
-    let places = Arc::new(Semaphore::new(limits.max_connections));
-    let refusals = Arc::new(Semaphore::new(REFUSALS));
-    let mut limiter = Limiter::new(limits.per_second, Instant::now());
+    let open = Arc::new(AtomicUsize::new(0));
+    let refusals = Arc::new(AtomicUsize::new(0));
+    let mut rate = options.load().limits.per_second;
+    let mut limiter = Limiter::new(rate, Instant::now());
     loop {
         let accepted = tokio::select! {
             accepted = bound.accept() => accepted,
@@ -185,22 +195,27 @@ pub async fn serve(
                 continue;
             }
         };
-        socket.prepare(limits.send_buffer);
-        let (place, over_limit) = match (places.clone().try_acquire_owned(), refusals.clone().try_acquire_owned()) {
-            (Ok(place), _) => (place, false),
-            (Err(_), Ok(place)) => (place, true),
-            _ => {
-                observer.refused("max_connections");
-                continue;
-            }
+        let now = options.load_full();
+        socket.prepare(now.limits.send_buffer);
+        let (place, over_limit) = if let Some(place) = Taken::take(&open, now.limits.max_connections) {
+            (place, false)
+        } else if let Some(place) = Taken::take(&refusals, REFUSALS) {
+            (place, true)
+        } else {
+            observer.refused("max_connections");
+            continue;
         };
         if over_limit {
             observer.refused("max_connections");
         }
-        socket.hold(Guard { _place: place, observer: observer.clone() });
+        socket.hold(Guard { _taken: place, observer: observer.clone() });
         observer.opened();
         let connection = Connection { socket, over_limit };
-        tasks.spawn(connection_task(connection, limits.header_timeout, handler.clone(), stop.clone()));
+        tasks.spawn(connection_task(connection, now.limits.header_timeout, now.handler.clone(), stop.clone()));
+        if rate != now.limits.per_second {
+            rate = now.limits.per_second;
+            limiter = Limiter::new(rate, Instant::now());
+        }
         let wait = limiter.take(Instant::now());
         if !wait.is_zero() {
             // What is not accepted waits in the kernel's queue: gentler than refusing.
@@ -221,8 +236,27 @@ pub trait Observer: Send + Sync {
 
 /// Lives as long as the socket.
 struct Guard {
-    _place: OwnedSemaphorePermit,
+    _taken: Taken,
     observer: Arc<dyn Observer>,
+}
+
+/// One of a bounded number of connections, until it is dropped. The bound may change; only the accept loop takes.
+struct Taken(Arc<AtomicUsize>);
+
+impl Taken {
+    fn take(taken: &Arc<AtomicUsize>, most: usize) -> Option<Self> {
+        if taken.load(Ordering::Acquire) >= most {
+            return None;
+        }
+        taken.fetch_add(1, Ordering::AcqRel);
+        Some(Self(taken.clone()))
+    }
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
 }
 
 impl Drop for Guard {

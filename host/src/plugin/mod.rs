@@ -7,8 +7,45 @@
 //!
 //! Called by `pipeline` (events) and `entrypoint` (connects); built by `engine`. Knows no client protocol and no broker.
 
+//!
+//! Inside, from the file to the call:
+//! - [`manager`] the thread that looks at the [`folder`], has files loaded ([`load`], [`check`], [`compile`], [`stub`]) and
+//!   keeps the [`registry`]
+//! - [`named`] one plugin: swaps, youth, rollback, [`canary`]; [`generation`] its instances, [`pace`], [`breaker`],
+//!   [`latency`]; [`workers`] its own threads; [`pin`] one event's way through
+//! - [`guest`] one instance; [`lend`] what it may ask, [`answer`] and [`outcome`] what it says, [`clock`] how long it may
+//!   take, [`voice`] its log and counters; [`sandbox`] the engine under all
+//! - [`view`] how they do
+
+mod answer;
+mod breaker;
+mod canary;
 pub mod chain;
+mod check;
+mod clock;
+mod compile;
+mod folder;
+mod generation;
+mod guest;
 mod host;
+mod latency;
+mod lend;
+mod load;
+mod manager;
+mod named;
+mod outcome;
+mod pace;
+mod pin;
+mod registry;
+#[cfg(test)]
+mod samples;
+mod sandbox;
+mod stub;
+#[cfg(test)]
+mod tests;
+mod view;
+mod voice;
+mod workers;
 
 use std::fmt;
 use std::sync::Arc;
@@ -18,7 +55,10 @@ use futures_util::future::BoxFuture;
 use crate::config::Direction;
 use crate::event::Event;
 
-pub use host::{Generation, Options, Pin, Plugin, Plugins};
+pub use generation::Generation;
+pub use host::{Attached, Options, Plugins};
+pub use named::Plugin;
+pub use pin::Pin;
 
 /// What a plugin may know beside the event: one a session and direction.
 #[derive(Debug)]

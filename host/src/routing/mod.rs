@@ -123,6 +123,11 @@ impl Table {
         self.endpoints.get(name)
     }
 
+    /// All endpoints, those without a route among them.
+    pub fn endpoints(&self) -> impl Iterator<Item = &Arc<EndpointHandle>> {
+        self.endpoints.values()
+    }
+
     /// Whether an entrypoint has any route at all.
     #[must_use]
     pub fn serves(&self, entrypoint: &Arc<str>) -> bool {

@@ -55,6 +55,8 @@ pub enum Leave {
     Idle,
     /// What it was admitted with is not valid any more.
     Expired,
+    /// A reload changed or removed its route.
+    RouteChanged,
 }
 
 impl Leave {
@@ -69,6 +71,7 @@ impl Leave {
             Self::Gone => "gone",
             Self::Idle => "idle",
             Self::Expired => "expired",
+            Self::RouteChanged => "route_changed",
         }
     }
 }

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::{Leave, Phase, Session, signal};
 use crate::config::OnBrokerLoss;
+use crate::endpoint::supervisor::Status;
 use crate::endpoint::{Address, State};
 
 /// Closed session ids that are remembered, so that their clients read 410 and not 404.
@@ -144,10 +145,11 @@ impl Sessions {
         self.inner().by_id.len()
     }
 
-    /// Tells the sessions of one endpoint that its state changed, and asks those to leave that are not to be held.
-    pub fn broker_changed(&self, endpoint: &str, state: State) {
+    /// Tells the sessions of one endpoint that its state changed, and asks those to leave that are not to be held. By its
+    /// status: after a reload, two may have one name.
+    pub fn broker_changed(&self, endpoint: &Arc<Status>, state: State) {
         for session in self.all() {
-            let mut on_it = session.routes().filter(|route| &*route.endpoint.name == endpoint).peekable();
+            let mut on_it = session.routes().filter(|route| Arc::ptr_eq(&route.endpoint.status, endpoint)).peekable();
             if on_it.peek().is_none() {
                 continue;
             }

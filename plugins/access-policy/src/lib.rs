@@ -107,13 +107,12 @@ impl AccessPolicy {
             }
             return Ok(Some(admission));
         }
-        if !self.api_keys.is_empty() {
-            if let Some(given) = event.get(&format!("header.{}", self.api_key_header.to_lowercase())) {
-                let key = self.api_key(&given).ok_or_else(|| unauthorized("the API key is unknown".into()))?;
-                let mut admission = Admission::new().client_id(&key.client_id);
-                admission.attributes = key.attributes.clone().into_iter().collect();
-                return Ok(Some(admission));
-            }
+        let header = format!("header.{}", self.api_key_header.to_lowercase());
+        if let Some(given) = event.get(&header).filter(|_| !self.api_keys.is_empty()) {
+            let key = self.api_key(&given).ok_or_else(|| unauthorized("the API key is unknown".into()))?;
+            let mut admission = Admission::new().client_id(&key.client_id);
+            admission.attributes = key.attributes.clone().into_iter().collect();
+            return Ok(Some(admission));
         }
         match self.anonymous || (self.jwt.is_none() && self.api_keys.is_empty()) {
             true => Ok(None),

@@ -17,8 +17,8 @@
 //! }
 //!
 //! impl Mapper for Greet {
-//!     fn transform(&self, _event: &Event) -> Mapping {
-//!         Output::wrap(format!("{} ", self.greeting), "").set("greeted", "yes").into()
+//!     fn transform(&self, event: &Event) -> Mapping {
+//!         Output::wrap(format!("{} ", self.greeting), event.payload_size(), "").set("greeted", "yes").into()
 //!     }
 //! }
 //!

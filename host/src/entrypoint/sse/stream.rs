@@ -178,7 +178,7 @@ impl SseStream {
                 encode::message(&mut out, Some("mediation.error"), None, &data);
             }
             Leave::Gone | Leave::Idle => {}
-            Leave::Drain | Leave::BrokerLost | Leave::TooSlow => {
+            Leave::Drain | Leave::BrokerLost | Leave::TooSlow | Leave::RouteChanged => {
                 encode::retry(&mut out, rand::random_range(1_000..=30_000));
                 encode::message(&mut out, Some("mediation.goaway"), None, &json!({ "code": why.as_str() }).to_string());
             }

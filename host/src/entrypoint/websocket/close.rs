@@ -21,6 +21,7 @@ pub(super) fn of(why: Leave) -> Option<Close> {
         Leave::Replaced => Some((4009, "replaced by a newer session with this client id")),
         Leave::BrokerLost => Some((1013, "the broker is away")),
         Leave::TooSlow => Some((4008, "the client is too slow")),
+        Leave::RouteChanged => Some((1012, "the route changed: connect again")),
         Leave::Idle => Some((1001, "idle")),
         Leave::Expired => Some((4401, "expired")),
         Leave::Gone => None,

@@ -55,6 +55,68 @@ pub(super) struct ListenerStatus {
     pub(super) status: u16,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct PluginLabels {
+    pub(super) plugin: Arc<str>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct PluginReason {
+    pub(super) plugin: Arc<str>,
+    pub(super) reason: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct PluginCounter {
+    pub(super) plugin: Arc<str>,
+    pub(super) counter: Arc<str>,
+}
+
+/// The handles of one plugin, whatever its generation.
+pub struct PluginMetrics {
+    /// Files that could not serve.
+    pub load_failures: Counter,
+    /// Older generations that took over again.
+    pub rollbacks: Counter,
+    /// Lines over the limit.
+    pub log_dropped: Counter,
+    /// The generation that serves.
+    pub generation: Gauge,
+    /// 1 while it runs on I/O threads.
+    pub inline: Gauge,
+    /// 1 while its file cannot serve.
+    pub broken: Gauge,
+    /// Bytes of its instances.
+    pub memory: Gauge,
+    /// Of its calls.
+    pub p99: Seconds,
+    pub(super) calls: Counter,
+    pub(super) faults: Family<PluginReason, Counter>,
+    pub(super) counter: Family<PluginCounter, Counter>,
+    pub(super) labels: PluginLabels,
+}
+
+impl PluginMetrics {
+    /// Faults of a kind.
+    #[must_use]
+    pub fn faults(&self, reason: &'static str) -> Counter {
+        let plugin = self.labels.plugin.clone();
+        self.faults.get_or_create_owned(&PluginReason { plugin, reason })
+    }
+
+    /// One that the plugin declared.
+    #[must_use]
+    pub fn counter(&self, counter: &str) -> Counter {
+        let plugin = self.labels.plugin.clone();
+        self.counter.get_or_create_owned(&PluginCounter { plugin, counter: counter.into() })
+    }
+
+    /// Calls are counted elsewhere; this brings the total up to date, which only grows.
+    pub fn set_calls(&self, total: u64) {
+        self.calls.inner().fetch_max(total, std::sync::atomic::Ordering::Relaxed);
+    }
+}
+
 /// The handles of one route in one direction. Clones and repeated resolving count the same.
 pub struct RouteMetrics {
     /// Events that went through.

@@ -17,9 +17,12 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Metric, Registry};
 
 use crate::config::Direction;
-use handles::{EndpointLabels, ListenerLabels, ListenerReason, ListenerStatus, RouteLabels, RouteReason};
+use handles::{
+    EndpointLabels, ListenerLabels, ListenerReason, ListenerStatus, PluginCounter, PluginLabels, PluginReason, RouteLabels,
+    RouteReason,
+};
 
-pub use handles::{EndpointMetrics, ListenerMetrics, RouteMetrics};
+pub use handles::{EndpointMetrics, ListenerMetrics, PluginMetrics, RouteMetrics};
 
 /// The content type of [`Metrics::render`].
 pub use prometheus_text::CONTENT_TYPE;
@@ -36,11 +39,18 @@ pub struct Metrics {
     route: Route,
     endpoint: Endpoint,
     listener: Listener,
+    reloads: Family<ReloadResult, Counter>,
+    plugin: Plugin,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Build {
     version: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReloadResult {
+    result: &'static str,
 }
 
 /// Declares a struct of families that registers itself, so that a metric's name, help and handle stand in one place.
@@ -92,22 +102,41 @@ families! { Listener {
     requests: ListenerStatus => Counter, "listener_requests", "Requests that were answered";
 } }
 
+families! { Plugin {
+    calls: PluginLabels => Counter, "plugin_calls", "Calls of the plugin, all its generations together";
+    faults: PluginReason => Counter, "plugin_faults", "Calls that brought no result by the plugin's fault";
+    load_failures: PluginLabels => Counter, "plugin_load_failures", "Files of the plugin that could not serve";
+    rollbacks: PluginLabels => Counter, "plugin_rollbacks", "Times that an older generation took over again";
+    log_dropped: PluginLabels => Counter, "plugin_log_dropped", "Lines of the plugin that were over its limit";
+    counter: PluginCounter => Counter, "plugin_counter", "What the plugin itself counts";
+    generation: PluginLabels => Gauge, "plugin_generation", "The generation that serves; 0 for none";
+    inline: PluginLabels => Gauge, "plugin_inline", "1 while the plugin runs on I/O threads";
+    broken: PluginLabels => Gauge, "plugin_broken", "1 while the plugin's file cannot serve";
+    memory: PluginLabels => Gauge, "plugin_memory_bytes", "Memory of all instances of the serving generation";
+    p99: PluginLabels => Seconds, "plugin_p99_seconds", "99 of 100 calls of the serving generation took at most this";
+} }
+
 impl Metrics {
     /// The metrics of a process that starts now.
     #[must_use]
     pub fn new() -> Arc<Self> {
         let (route, endpoint, listener) = (Route::default(), Endpoint::default(), Listener::default());
+        let plugin = Plugin::default();
         let mut registry = Registry::with_prefix("mediation");
         route.register(&mut registry);
         endpoint.register(&mut registry);
         listener.register(&mut registry);
+        plugin.register(&mut registry);
         let build = Family::<Build, Gauge>::default();
         build.get_or_create(&Build { version: env!("CARGO_PKG_VERSION") }).set(1);
         registry.register("build_info", "The engine's version, as a label", build);
         let start = Seconds::default();
         start.set(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64());
         registry.register("process_start_time_seconds", "When the engine started, in seconds since 1970", start);
-        Arc::new(Self { registry: Mutex::new(registry), before: Mutex::default(), route, endpoint, listener })
+        let reloads = Family::<ReloadResult, Counter>::default();
+        registry.register("config_reloads", "Changed configuration files that were taken or refused", reloads.clone());
+        let (registry, before) = (Mutex::new(registry), Mutex::default());
+        Arc::new(Self { registry, before, route, endpoint, listener, plugin, reloads })
     }
 
     /// Shows what the packet log drops ([`super::packet::PacketLog::dropped`]). Once.
@@ -118,6 +147,12 @@ impl Metrics {
     /// Shows what the engine's log drops ([`super::log::EngineLog::dropped`]). Once.
     pub fn show_engine_log(&self, dropped: Counter) {
         self.show("engine_log_dropped", "Lines of the engine's log that were not written", dropped);
+    }
+
+    /// Counts a changed configuration file: taken, or refused.
+    pub fn config_reloaded(&self, taken: bool) {
+        let result = if taken { "taken" } else { "refused" };
+        self.reloads.get_or_create_owned(&ReloadResult { result }).inc();
     }
 
     fn show(&self, name: &str, help: &str, metric: impl Metric) {
@@ -199,6 +234,37 @@ impl Metrics {
         })
     }
 
+    /// The handles of a plugin.
+    #[must_use]
+    pub fn plugin(&self, name: &str) -> Arc<PluginMetrics> {
+        let labels = PluginLabels { plugin: name.into() };
+        let of = &self.plugin;
+        Arc::new(PluginMetrics {
+            calls: of.calls.get_or_create_owned(&labels),
+            load_failures: of.load_failures.get_or_create_owned(&labels),
+            rollbacks: of.rollbacks.get_or_create_owned(&labels),
+            log_dropped: of.log_dropped.get_or_create_owned(&labels),
+            generation: of.generation.get_or_create_owned(&labels),
+            inline: of.inline.get_or_create_owned(&labels),
+            broken: of.broken.get_or_create_owned(&labels),
+            memory: of.memory.get_or_create_owned(&labels),
+            p99: of.p99.get_or_create_owned(&labels),
+            faults: of.faults.clone(),
+            counter: of.counter.clone(),
+            labels,
+        })
+    }
+
+    /// A plugin is gone: what is shown of its present goes too, its counters stay.
+    pub fn forget_plugin(&self, name: &str) {
+        let labels = PluginLabels { plugin: name.into() };
+        let of = &self.plugin;
+        for gauge in [&of.generation, &of.inline, &of.broken, &of.memory] {
+            gauge.remove(&labels);
+        }
+        of.p99.remove(&labels);
+    }
+
     /// All of them, in Prometheus' text format ([`CONTENT_TYPE`]).
     #[must_use]
     pub fn render(&self) -> String {
@@ -235,6 +301,10 @@ mod tests {
         let listener = metrics.listener("ws-inbound", "websocket");
         listener.refused("no_route").inc();
         listener.requests(http::StatusCode::NOT_FOUND).inc();
+        metrics.config_reloaded(true);
+        let plugin = metrics.plugin("geo");
+        plugin.faults("trap").inc();
+        plugin.counter("hits").inc();
         metrics.show_packet_log(Counter::default());
         metrics.show_engine_log(Counter::default());
         metrics

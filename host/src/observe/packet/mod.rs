@@ -29,20 +29,24 @@ use queue::Queue;
 /// Records that wait for the thread, at most: 3 MiB.
 const CAPACITY: usize = 65_536;
 
-/// Which events are logged: every nth.
+/// Which events are logged: every nth; 0 is none.
 struct Sampler {
-    every: u64,
+    every: AtomicU64,
     seen: AtomicU64,
 }
 
 impl Sampler {
     fn new(every: u32) -> Arc<Self> {
-        Arc::new(Self { every: u64::from(every.max(1)), seen: AtomicU64::new(0) })
+        Arc::new(Self { every: AtomicU64::new(u64::from(every)), seen: AtomicU64::new(0) })
     }
 
     /// Whether the event that just passed is one of those to be logged.
     fn wants(&self) -> bool {
-        self.every == 1 || self.seen.fetch_add(1, Ordering::Relaxed).is_multiple_of(self.every)
+        match self.every.load(Ordering::Relaxed) {
+            0 => false,
+            1 => true,
+            every => self.seen.fetch_add(1, Ordering::Relaxed).is_multiple_of(every),
+        }
     }
 }
 
@@ -81,14 +85,20 @@ impl PacketLog {
         let out = writer::Output::new(sink, dropped.clone());
         let theirs = Arc::clone(&queue);
         std::thread::Builder::new().name("packet-log".to_owned()).spawn(move || writer::run(&theirs, out))?;
-        Ok(Self { queue: Some(queue), sampler: Sampler::new(sample), dropped })
+        Ok(Self { queue: Some(queue), sampler: Sampler::new(sample.max(1)), dropped })
     }
 
     /// The same log for events that are sampled on their own: a route's.
     #[must_use]
     pub fn sampled(&self, enabled: bool, sample: u32) -> Self {
-        let queue = self.queue.clone().filter(|_| enabled);
-        Self { queue, sampler: Sampler::new(sample), dropped: self.dropped.clone() }
+        let every = if enabled { sample.max(1) } else { 0 };
+        Self { queue: self.queue.clone(), sampler: Sampler::new(every), dropped: self.dropped.clone() }
+    }
+
+    /// What this handle and its clones log from now on; one that was made by [`off`](Self::off) stays off.
+    pub fn set(&self, enabled: bool, sample: u32) {
+        let every = if enabled { u64::from(sample.max(1)) } else { 0 };
+        self.sampler.every.store(every, Ordering::Relaxed);
     }
 
     /// A batch to fill; costs nothing until the first record.
