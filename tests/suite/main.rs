@@ -4,6 +4,7 @@
 #![allow(clippy::indexing_slicing, reason = "JSON answers are read by index; a miss fails the test")]
 #![allow(missing_docs, reason = "a test's name says what it shows")]
 
+mod admission;
 mod conformance;
 mod hostile_clients;
 mod http_answers;
