@@ -1,5 +1,8 @@
 //! What guests answer, as the component model hands it over; [`outcome`](super::outcome) makes the engine's values of it.
-#![allow(unsafe_code, reason = "derived: the component model's layout of these types, checked when a component is loaded")]
+#![allow(
+    unsafe_code,
+    reason = "derived: the component model's layout of these types, checked when a component is loaded"
+)]
 
 use std::sync::Arc;
 

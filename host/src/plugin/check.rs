@@ -105,7 +105,9 @@ pub(super) fn exports(engine: &Engine, component: &Component) -> Result<Exports,
         return Err("it does not export mediation:plugin/lifecycle; every plugin does (wit/plugin.wit)".to_owned());
     }
     if found.resolve.is_none() && found.transform.is_none() && found.enrich.is_none() {
-        return Err("it exports no stage: route-resolver, event-mapper or metadata-enricher (wit/plugin.wit)".to_owned());
+        return Err(
+            "it exports no stage: route-resolver, event-mapper or metadata-enricher (wit/plugin.wit)".to_owned()
+        );
     }
     Ok(found)
 }

@@ -235,7 +235,11 @@ impl Generation {
         self.voice.warn(&format!("generation {}: {}", self.number, failure.1));
         if self.breaker.failed() {
             let plugin = &*self.voice.plugin;
-            tracing::error!(plugin, generation = self.number, "five faults in ten seconds: it is not asked for a while");
+            tracing::error!(
+                plugin,
+                generation = self.number,
+                "five faults in ten seconds: it is not asked for a while"
+            );
         }
         failure
     }
@@ -248,7 +252,12 @@ impl Generation {
         }
         let fresh = self.fresh.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(fresh) = fresh {
-            tracing::debug!(plugin = &*self.voice.plugin, calls = guest.calls, memory = guest.memory(), "instance replaced");
+            tracing::debug!(
+                plugin = &*self.voice.plugin,
+                calls = guest.calls,
+                memory = guest.memory(),
+                "instance replaced"
+            );
             return self.put(fresh);
         }
         self.put(guest);

@@ -55,12 +55,7 @@ impl Guest {
     ///
     /// # Errors
     /// In words; a trap's or the guest's own.
-    pub(super) fn new(
-        pre: &InstancePre<State>,
-        exports: &Exports,
-        state: State,
-        config: &str,
-    ) -> Result<Self, String> {
+    pub(super) fn new(pre: &InstancePre<State>, exports: &Exports, state: State, config: &str) -> Result<Self, String> {
         let mut store = Store::new(pre.engine(), state);
         store.limiter(|state| &mut state.memory);
         store.epoch_deadline_callback(|mut cx| cx.data_mut().clock.look());
@@ -69,7 +64,8 @@ impl Guest {
             let (_, why) = failure(store, error);
             format!("{what}: {why}")
         };
-        let instance = pre.instantiate(&mut store).map_err(|error| told(&store, &error, "it cannot be instantiated"))?;
+        let instance =
+            pre.instantiate(&mut store).map_err(|error| told(&store, &error, "it cannot be instantiated"))?;
         let init = exports.init.as_ref().ok_or("it exports no `init`")?;
         let init = instance
             .get_typed_func::<(&str,), (Result<(), String>,)>(&mut store, init)
@@ -102,11 +98,7 @@ impl Guest {
     ///
     /// # Errors
     /// In words.
-    pub(super) fn describe(
-        pre: &InstancePre<State>,
-        exports: &Exports,
-        state: State,
-    ) -> Result<Description, String> {
+    pub(super) fn describe(pre: &InstancePre<State>, exports: &Exports, state: State) -> Result<Description, String> {
         let mut store = Store::new(pre.engine(), state);
         store.limiter(|state| &mut state.memory);
         store.epoch_deadline_callback(|mut cx| cx.data_mut().clock.look());
@@ -148,15 +140,10 @@ impl Guest {
         result
     }
 
-    pub(super) fn step(
-        &mut self,
-        event: &Arc<Event>,
-        facts: &Arc<Facts>,
-        time: Deadlines,
-    ) -> Result<Stepped, Failure> {
+    pub(super) fn step(&mut self, event: &Arc<Event>, facts: &Arc<Facts>, time: Deadlines) -> Result<Stepped, Failure> {
         let mut patched = None;
         if let Some(enrich) = &self.enrich {
-            let enrich = enrich.clone();
+            let enrich = *enrich;
             self.lend(event, facts, time);
             let called = enrich.call(&mut self.store, (Resource::new_borrow(0),));
             let answer = self.take_back(called)?;
@@ -169,13 +156,12 @@ impl Guest {
         let mapped = match &self.transform {
             None => Mapped::Pass,
             Some(transform) => {
-                let transform = transform.clone();
+                let transform = *transform;
                 let current = current.clone();
                 self.lend(&current, facts, time);
                 let called = transform.call(&mut self.store, (Resource::new_borrow(0),));
                 let answer = self.take_back(called)?;
-                outcome::mapped(answer, &current, &self.store.data().voice)
-                    .map_err(|text| (FaultKind::Output, text))?
+                outcome::mapped(answer, &current, &self.store.data().voice).map_err(|text| (FaultKind::Output, text))?
             }
         };
         Ok(match (mapped, patched) {
@@ -194,7 +180,7 @@ impl Guest {
         facts: &Arc<Facts>,
         time: Deadlines,
     ) -> Result<Resolution, Failure> {
-        let Some(resolve) = self.resolve.clone() else { return Ok(Resolution::Pass) };
+        let Some(resolve) = self.resolve else { return Ok(Resolution::Pass) };
         self.lend(event, facts, time);
         let called = resolve.call(&mut self.store, (Resource::new_borrow(0),));
         outcome::resolution(self.take_back(called)?).map_err(|text| (FaultKind::Output, text))
@@ -206,7 +192,7 @@ impl Guest {
         facts: &Arc<Facts>,
         time: Deadlines,
     ) -> Result<Decision, Failure> {
-        let Some(connect) = self.connect.clone() else { return Ok(Decision::Pass) };
+        let Some(connect) = self.connect else { return Ok(Decision::Pass) };
         self.lend(event, facts, time);
         let called = connect.call(&mut self.store, (Resource::new_borrow(0),));
         self.take_back(called).map(outcome::decision)
@@ -218,7 +204,7 @@ impl Guest {
         facts: &Arc<Facts>,
         time: Deadlines,
     ) -> Result<SessionEnriched, Failure> {
-        let Some(enrich) = self.enrich_session.clone() else { return Ok(SessionEnriched::Pass) };
+        let Some(enrich) = self.enrich_session else { return Ok(SessionEnriched::Pass) };
         self.lend(event, facts, time);
         let called = enrich.call(&mut self.store, (Resource::new_borrow(0),));
         self.take_back(called).map(outcome::session)

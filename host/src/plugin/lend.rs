@@ -180,9 +180,7 @@ fn events(to: &mut LinkerInstance<'_, State>) -> Result<()> {
         Ok((all.filter_map(|header| header.value.clone()).collect::<Vec<Bytes>>(),))
     })?;
     to.func_wrap("[method]event.key", |cx: Context<'_>, _: Borrowed| Ok((cx.data().event()?.key.clone(),)))?;
-    to.func_wrap("[method]event.has-payload", |cx: Context<'_>, _: Borrowed| {
-        Ok((cx.data().payload()?.is_some(),))
-    })?;
+    to.func_wrap("[method]event.has-payload", |cx: Context<'_>, _: Borrowed| Ok((cx.data().payload()?.is_some(),)))?;
     to.func_wrap("[method]event.payload-size", |cx: Context<'_>, _: Borrowed| {
         Ok((cx.data().payload()?.map_or(0, |payload| payload.len() as u64),))
     })?;

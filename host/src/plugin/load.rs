@@ -93,7 +93,10 @@ fn code(
         stub::offer(&mut linker, &component).map_err(|error| format!("stubs for WASI: {error:#}"))?;
     }
     let pre = linker.instantiate_pre(&component).map_err(|error| {
-        format!("it does not fit this engine's interface: {}; is it built for a later 0.1?", cut(&format!("{error:#}"), 512))
+        format!(
+            "it does not fit this engine's interface: {}; is it built for a later 0.1?",
+            cut(&format!("{error:#}"), 512)
+        )
     })?;
     Ok(Code { pre, exports, hash, size, wasi_stub: settings.wasi_stub })
 }

@@ -15,7 +15,7 @@ use super::load::{self, Loaded, Request};
 use super::named::Plugin;
 use super::registry::{Attachment, Registry};
 use super::sandbox::Sandbox;
-use crate::config::{self, Opaque, OnError};
+use crate::config::{self, OnError, Opaque};
 
 /// Changes are looked at when it has been quiet for so long,
 const QUIET: Duration = Duration::from_millis(200);
@@ -402,7 +402,8 @@ impl Manager {
             }
         }
         // Wishes for files that were being written.
-        let wished: Vec<String> = self.entries.iter().filter(|(_, e)| !e.wishes.is_empty()).map(|(n, _)| n.clone()).collect();
+        let wished: Vec<String> =
+            self.entries.iter().filter(|(_, e)| !e.wishes.is_empty()).map(|(n, _)| n.clone()).collect();
         for name in wished {
             self.consider(&name, now, true);
         }

@@ -148,7 +148,9 @@ impl Plugin {
         let worst = new.settings.max_memory;
         let plugin = &*self.name;
         match &canary {
-            None => tracing::info!(plugin, generation = number, hash, bytes = size, max_memory = worst, "plugin serves"),
+            None => {
+                tracing::info!(plugin, generation = number, hash, bytes = size, max_memory = worst, "plugin serves")
+            }
             Some(canary) => {
                 let percent = canary.percent;
                 tracing::info!(plugin, generation = number, hash, percent, "plugin serves its canary's share");

@@ -123,7 +123,9 @@ pub(super) fn session(answer: answer::Enrichment) -> SessionEnriched {
         answer::Enrichment::Reject(rejection) => SessionEnriched::Reject(rejection.into()),
         answer::Enrichment::Patch(patch) => {
             let removed = patch.remove.into_iter().map(|key| (key, None));
-            SessionEnriched::Patch(removed.chain(patch.set.into_iter().map(|(key, value)| (key, Some(value)))).collect())
+            SessionEnriched::Patch(
+                removed.chain(patch.set.into_iter().map(|(key, value)| (key, Some(value)))).collect(),
+            )
         }
     }
 }

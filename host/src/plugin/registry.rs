@@ -107,10 +107,14 @@ impl Registry {
 
     pub(super) fn attached(&self, route: &str) -> Attached {
         let inner = self.inner();
-        let mut found: Vec<(i32, &Attachment)> = inner.attached.iter().filter_map(|one| {
-            let orders = one.routes.iter().filter(|(pattern, _)| fits(pattern, route)).map(|(_, order)| *order);
-            orders.min().map(|order| (order, one))
-        }).collect();
+        let mut found: Vec<(i32, &Attachment)> = inner
+            .attached
+            .iter()
+            .filter_map(|one| {
+                let orders = one.routes.iter().filter(|(pattern, _)| fits(pattern, route)).map(|(_, order)| *order);
+                orders.min().map(|order| (order, one))
+            })
+            .collect();
         found.sort_by(|(a, one), (b, other)| a.cmp(b).then_with(|| one.name.cmp(&other.name)));
         let of = |kind: fn(&Attachment) -> bool| {
             let these = found.iter().filter(|(_, one)| kind(one));

@@ -32,5 +32,11 @@ pub(super) fn facts() -> Arc<Facts> {
         subprotocol: Box::default(),
     };
     let attributes = vec![("tenant".into(), "acme".into())];
-    Arc::new(Facts { route: "prices".into(), direction: Direction::Upstream, client_id: "c1".into(), attributes, connect })
+    Arc::new(Facts {
+        route: "prices".into(),
+        direction: Direction::Upstream,
+        client_id: "c1".into(),
+        attributes,
+        connect,
+    })
 }

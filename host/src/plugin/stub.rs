@@ -58,7 +58,8 @@ fn answer(
         ("wasi:clocks/wall-clock", "now", Type::Record(record)) => {
             let now = since();
             let fields = record.fields().map(|field| {
-                let value = if field.name == "seconds" { Val::U64(now.as_secs()) } else { Val::U32(now.subsec_nanos()) };
+                let value =
+                    if field.name == "seconds" { Val::U64(now.as_secs()) } else { Val::U32(now.subsec_nanos()) };
                 (field.name.to_owned(), value)
             });
             return Ok(Val::Record(fields.collect()));
@@ -92,7 +93,8 @@ fn answer(
 /// To the log, where there is room for it.
 fn write(cx: &StoreContextMut<'_, State>, params: &[Val]) {
     let Some(Val::List(list)) = params.get(1) else { return };
-    let bytes: Vec<u8> = list.iter().take(LINE).filter_map(|v| if let Val::U8(b) = v { Some(*b) } else { None }).collect();
+    let bytes: Vec<u8> =
+        list.iter().take(LINE).filter_map(|v| if let Val::U8(b) = v { Some(*b) } else { None }).collect();
     let text = String::from_utf8_lossy(&bytes);
     let text = text.trim_end();
     let voice = &cx.data().voice;

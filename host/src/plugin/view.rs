@@ -12,7 +12,8 @@ pub(super) fn row(plugin: &Plugin) -> Value {
     let serving = plugin.serving();
     let state = state(plugin);
     let status = plugin.status();
-    let attach: Vec<Value> = status.attach.iter().map(|one| json!({ "route": one.route, "order": one.order })).collect();
+    let attach: Vec<Value> =
+        status.attach.iter().map(|one| json!({ "route": one.route, "order": one.order })).collect();
     let mut row = json!({
         "name": &**plugin.name(),
         "state": state,

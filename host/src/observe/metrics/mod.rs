@@ -18,8 +18,8 @@ use prometheus_client::registry::{Metric, Registry};
 
 use crate::config::Direction;
 use handles::{
-    EndpointLabels, ListenerLabels, ListenerReason, ListenerStatus, PluginCounter, PluginLabels, PluginReason, RouteLabels,
-    RouteReason,
+    EndpointLabels, ListenerLabels, ListenerReason, ListenerStatus, PluginCounter, PluginLabels, PluginReason,
+    RouteLabels, RouteReason,
 };
 
 pub use handles::{EndpointMetrics, ListenerMetrics, PluginMetrics, RouteMetrics};

@@ -29,7 +29,8 @@ fn sidecars_attach_and_let_go_in_any_order_of_arrival() {
     let host = host(&[], Vec::new());
     fs::write(host.dir.join("tag.yaml"), SIDECAR).unwrap();
     put(&host.dir, "tag", "tag");
-    let attached = |route: &str| host.plugins.attached(route).steps.iter().map(|one| one.name().to_string()).collect::<Vec<_>>();
+    let attached =
+        |route: &str| host.plugins.attached(route).steps.iter().map(|one| one.name().to_string()).collect::<Vec<_>>();
     eventually(|| attached("orders-eu"), |names| *names == ["tag"]);
     assert!(attached("prices").is_empty() && host.plugins.attached("orders-eu").resolvers.is_empty());
     eventually(|| host.changes.load(Ordering::Relaxed), |count| *count > 0);
@@ -90,7 +91,8 @@ fn a_symlink_that_points_elsewhere_is_a_change() {
 
 #[test]
 fn two_names_of_one_file_are_two_plugins() {
-    let of = |name: &str| config::Plugin { file: Some("tag.wasm".to_owned()), ..settings(name, json!({ "tag": name })) };
+    let of =
+        |name: &str| config::Plugin { file: Some("tag.wasm".to_owned()), ..settings(name, json!({ "tag": name })) };
     let host = host(&[("tag", "tag")], vec![of("eu"), of("us")]);
     for name in ["eu", "us"] {
         assert_eq!(outputs(host.step(name, b"x"))[0].event.get("x-tag").as_deref(), Some(name));

@@ -20,7 +20,10 @@ fn what_lies_in_the_folder_serves_and_what_does_not_is_not_loaded() {
     assert_eq!(fault.kind, FaultKind::NotLoaded);
     assert_eq!(host.plugins.plugin("none").pin(1).generation(), 0);
     let row = host.row("tag");
-    assert_eq!((&row["generation"], &row["state"], &row["kinds"]), (&json!(1), &json!("serving"), &json!(["metadata-enricher"])));
+    assert_eq!(
+        (&row["generation"], &row["state"], &row["kinds"]),
+        (&json!(1), &json!("serving"), &json!(["metadata-enricher"]))
+    );
     let text = host.metrics.render();
     assert!(text.contains("mediation_plugin_counter_total{plugin=\"tag\",counter=\"tagged\"}"), "{text}");
     assert!(text.contains("mediation_plugin_generation{plugin=\"tag\"} 1\n"), "{text}");
@@ -39,7 +42,9 @@ fn enrichers_run_before_mappers_and_sessions_are_asked_at_connect() {
     let (pin, event) = (host.plugins.plugin("full").pin(1), Arc::new(samples::event(b"")));
     let Decision::Accept(given) = wait(pin.connect(&event, &samples::facts())).unwrap().value else { panic!() };
     assert_eq!(given.attributes, [("x-full-connect".into(), "1".into())]);
-    let SessionEnriched::Patch(set) = wait(pin.enrich_session(&event, &samples::facts())).unwrap().value else { panic!() };
+    let SessionEnriched::Patch(set) = wait(pin.enrich_session(&event, &samples::facts())).unwrap().value else {
+        panic!()
+    };
     assert_eq!(set, [("x-full-enrich-session".into(), Some("1".into()))]);
     assert!(matches!(wait(pin.resolve(&event, &samples::facts())).unwrap().value, Resolution::Pass));
 }
