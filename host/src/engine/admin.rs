@@ -12,9 +12,10 @@ use crate::config::Secret;
 use crate::endpoint::State;
 use crate::http::listener::{Handler, Observer};
 use crate::http::{Body, Response};
-use crate::observe::admin::{self, Request};
+use crate::observe::admin::{self, Answer, Order, Request};
 use crate::observe::metrics::{ListenerMetrics, Metrics};
 use crate::observe::view::View;
+use crate::plugin::Plugins;
 use crate::routing::Table;
 use crate::session::registry::Sessions;
 
@@ -23,6 +24,7 @@ pub(super) struct Shown {
     sessions: Arc<Sessions>,
     table: Arc<ArcSwap<Table>>,
     state: Arc<ArcSwap<FileState>>,
+    plugins: Arc<Plugins>,
 }
 
 impl Shown {
@@ -30,8 +32,10 @@ impl Shown {
         sessions: &Arc<Sessions>,
         table: &Arc<ArcSwap<Table>>,
         state: &Arc<ArcSwap<FileState>>,
+        plugins: &Arc<Plugins>,
     ) -> Arc<Self> {
-        Arc::new(Self { sessions: sessions.clone(), table: table.clone(), state: state.clone() })
+        let (sessions, table, state, plugins) = (sessions.clone(), table.clone(), state.clone(), plugins.clone());
+        Arc::new(Self { sessions, table, state, plugins })
     }
 }
 
@@ -67,6 +71,10 @@ impl View for Shown {
         }
         view
     }
+
+    fn plugins(&self) -> Value {
+        self.plugins.view()
+    }
 }
 
 pub(super) fn handler(view: Arc<Shown>, token: Arc<ArcSwapOption<Secret>>, metrics: Arc<Metrics>) -> Handler {
@@ -78,17 +86,34 @@ pub(super) fn handler(view: Arc<Shown>, token: Arc<ArcSwapOption<Secret>>, metri
             peer_is_loopback: connection.socket.peer().ip().is_none_or(|ip| ip.is_loopback()),
             authorization,
         };
-        let answer = admin::answer(asked, token.load().as_deref(), &*view, &metrics);
-        let mut response = Response::new(Body::whole(answer.body));
-        *response.status_mut() = answer.status;
-        let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(answer.content_type));
-        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        if let Some(allow) = answer.allow {
-            headers.insert(header::ALLOW, HeaderValue::from_static(allow));
+        let token = token.load();
+        match admin::order(asked, token.as_deref()) {
+            None => std::future::ready(response(admin::answer(asked, token.as_deref(), &*view, &metrics))).boxed(),
+            Some(Err(refused)) => std::future::ready(response(refused)).boxed(),
+            Some(Ok(order)) => {
+                let plugins = view.plugins.clone();
+                let carried_out = async move {
+                    response(admin::carried_out(match order {
+                        Order::Reload(name) => plugins.reload(&name).await,
+                        Order::Rollback(name) => plugins.rollback(&name).await,
+                    }))
+                };
+                carried_out.boxed()
+            }
         }
-        std::future::ready(response).boxed()
     })
+}
+
+fn response(answer: Answer) -> Response {
+    let mut response = Response::new(Body::whole(answer.body));
+    *response.status_mut() = answer.status;
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(answer.content_type));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    if let Some(allow) = answer.allow {
+        headers.insert(header::ALLOW, HeaderValue::from_static(allow));
+    }
+    response
 }
 
 impl Observer for ListenerMetrics {

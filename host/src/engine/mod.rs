@@ -151,7 +151,7 @@ impl Inner {
             send_buffer: 64 * 1024,
             header_timeout: Duration::from_secs(10),
         };
-        let view = admin::Shown::new(&self.sessions, &self.table, &self.file);
+        let view = admin::Shown::new(&self.sessions, &self.table, &self.file, &self.plugins);
         let handler = admin::handler(view, self.token.clone(), self.metrics.clone());
         let options = Arc::new(ArcSwap::from_pointee(Options { limits, handler }));
         let observer = self.metrics.listener("admin", "admin");

@@ -37,16 +37,61 @@ pub struct Answer {
     pub body: String,
 }
 
-const PATHS: [&str; 6] = ["/", "/healthz", "/readyz", "/metrics", "/sessions", "/routes"];
+const PATHS: [&str; 7] = ["/", "/healthz", "/readyz", "/metrics", "/sessions", "/routes", "/plugins"];
 const JSON: &str = "application/json";
 const HTML: &str = "text/html; charset=utf-8";
 
-/// The answer to a request.
+/// What a request asks the engine to do, which takes its time.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Order {
+    /// `POST /plugins/NAME/reload`: a new generation of it.
+    Reload(String),
+    /// `POST /plugins/NAME/rollback`: the generation before.
+    Rollback(String),
+}
+
+/// The order that a request gives, if it may; None: it gives none, [`answer`] has its answer.
+#[must_use]
+pub fn order(request: Request<'_>, token: Option<&Secret>) -> Option<Result<Order, Answer>> {
+    let (name, what) = request.path.strip_prefix("/plugins/")?.rsplit_once('/')?;
+    let order = match what {
+        "reload" => Order::Reload,
+        "rollback" => Order::Rollback,
+        _ => return None,
+    };
+    if !may(request, token) {
+        return Some(Err(forbidden(token.is_some())));
+    }
+    if *request.method != Method::POST {
+        let message = format!("{} is not for {}: use POST", request.path, request.method);
+        let wrong = error(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", &message);
+        return Some(Err(Answer { allow: Some("POST"), ..wrong }));
+    }
+    let name = percent_encoding::percent_decode_str(name).decode_utf8_lossy();
+    Some(Ok(order(name.into_owned())))
+}
+
+/// The answer to an order: the generation that serves now, or why none; the flag says whether the plugin is known.
+#[must_use]
+pub fn carried_out(result: Result<u32, (bool, String)>) -> Answer {
+    match result {
+        Ok(generation) => json_of(StatusCode::OK, &json!({ "generation": generation })),
+        Err((false, message)) => error(StatusCode::NOT_FOUND, "not_found", &message),
+        Err((true, message)) => error(StatusCode::CONFLICT, "not_served", &message),
+    }
+}
+
+/// Whether who asks may see what names clients, and change things.
+fn may(request: Request<'_>, token: Option<&Secret>) -> bool {
+    request.peer_is_loopback || token.is_some_and(|token| bears(request.authorization, token))
+}
+
+/// The answer to a request that gives no [`order`].
 #[must_use]
 pub fn answer(request: Request<'_>, token: Option<&Secret>, view: &dyn View, metrics: &Metrics) -> Answer {
-    let may = request.peer_is_loopback || token.is_some_and(|token| bears(request.authorization, token));
+    let may = may(request, token);
     let reads = matches!(*request.method, Method::GET | Method::HEAD);
-    let guarded = !reads || matches!(request.path, "/sessions" | "/routes");
+    let guarded = !reads || matches!(request.path, "/sessions" | "/routes" | "/plugins");
     if guarded && !may {
         return forbidden(token.is_some());
     }
@@ -67,6 +112,7 @@ pub fn answer(request: Request<'_>, token: Option<&Secret>, view: &dyn View, met
         }
         "/sessions" => json_of(StatusCode::OK, &view.sessions()),
         "/routes" => json_of(StatusCode::OK, &view.routes()),
+        "/plugins" => json_of(StatusCode::OK, &view.plugins()),
         "/metrics" => of(StatusCode::OK, metrics::CONTENT_TYPE, metrics.render()),
         _ => of(StatusCode::OK, HTML, page::render(view, may)),
     }
@@ -132,6 +178,10 @@ mod tests {
         fn routes(&self) -> Value {
             json!({ "routes": [{ "name": "<script>alert(1)</script>", "plugins": [] }, { "name": "b", "n": 1 }] })
         }
+
+        fn plugins(&self) -> Value {
+            json!({ "plugins": [{ "name": "geo", "state": "serving" }] })
+        }
     }
 
     fn ask(method: Method, path: &str, local: bool, authorization: Option<&str>, token: Option<&str>) -> Answer {
@@ -173,7 +223,7 @@ mod tests {
 
     #[test]
     fn sessions_and_routes_want_loopback_or_the_token() {
-        for path in ["/sessions", "/routes"] {
+        for path in ["/sessions", "/routes", "/plugins"] {
             for (local, header, token, status) in [
                 (true, None, None, 200),
                 (true, None, Some("t0ken"), 200),
@@ -199,6 +249,23 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn plugins_are_reloaded_and_rolled_back_by_who_may() {
+        let asked = |method: &Method, path, peer_is_loopback| {
+            order(Request { method, path, peer_is_loopback, authorization: None }, None)
+        };
+        assert_eq!(asked(&Method::POST, "/plugins/geo/reload", true), Some(Ok(Order::Reload("geo".to_owned()))));
+        assert_eq!(asked(&Method::POST, "/plugins/a%20b/rollback", true), Some(Ok(Order::Rollback("a b".to_owned()))));
+        assert_eq!(code(&asked(&Method::POST, "/plugins/geo/reload", false).unwrap().unwrap_err()).0, 403);
+        assert_eq!(code(&asked(&Method::GET, "/plugins/geo/reload", true).unwrap().unwrap_err()).0, 405);
+        assert!(
+            asked(&Method::GET, "/plugins", true).is_none() && asked(&Method::POST, "/plugins/geo/x", true).is_none()
+        );
+        assert_eq!(carried_out(Ok(7)).body, "{\"generation\":7}\n");
+        assert_eq!(code(&carried_out(Err((false, "no".to_owned())))), (404, "not_found".to_owned()));
+        assert_eq!(code(&carried_out(Err((true, "no".to_owned())))), (409, "not_served".to_owned()));
     }
 
     #[test]

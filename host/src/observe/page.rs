@@ -1,4 +1,4 @@
-//! The admin listener's front page: what `/healthz`, `/readyz` and `/routes` say, for people.
+//! The admin listener's front page: what `/healthz`, `/readyz`, `/routes` and `/plugins` say, for people.
 //!
 //! One self-contained page: no scripts, nothing from elsewhere.
 
@@ -17,7 +17,7 @@ table { border-collapse: collapse; margin: .5rem 0 } td, th { border: 1px solid 
 th { background: #f3f3f3 } nav a { margin-right: 1rem }
 </style></head><body>
 <h1>Mediation Engine</h1>
-<nav><a href="/healthz">health</a><a href="/readyz">readiness</a><a href="/metrics">metrics</a><a href="/sessions">sessions</a><a href="/routes">routes</a></nav>
+<nav><a href="/healthz">health</a><a href="/readyz">readiness</a><a href="/metrics">metrics</a><a href="/sessions">sessions</a><a href="/routes">routes</a><a href="/plugins">plugins</a></nav>
 "#;
 
 /// The page; `all`: whoever asks may see what names clients and routes.
@@ -30,11 +30,14 @@ pub(super) fn render(view: &dyn View, all: bool) -> String {
     page += &format!("<p>Version {}, {word}, sessions: {count}.</p>\n", env!("CARGO_PKG_VERSION"));
     page += "<h2>Endpoints</h2>\n";
     page += &table(readiness.get("endpoints").unwrap_or(&Value::Null));
-    page += "<h2>Routes</h2>\n";
     if all {
-        let routes = view.routes();
+        let (routes, plugins) = (view.routes(), view.plugins());
+        page += "<h2>Routes</h2>\n";
         page += &table(routes.get("routes").unwrap_or(&routes));
+        page += "<h2>Plugins</h2>\n";
+        page += &table(plugins.get("plugins").unwrap_or(&plugins));
     } else {
+        page += "<h2>Routes and plugins</h2>\n";
         page +=
             "<p>Shown to this machine and to who sends <code>Authorization: Bearer &lt;admin.token&gt;</code>.</p>\n";
     }

@@ -12,4 +12,6 @@ pub trait View: Send + Sync {
     fn sessions(&self) -> Value;
     /// All routes.
     fn routes(&self) -> Value;
+    /// All plugins: `{"plugins":[..]}`.
+    fn plugins(&self) -> Value;
 }
