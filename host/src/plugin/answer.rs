@@ -14,6 +14,7 @@ pub(super) type Pairs = Vec<(Box<str>, Box<str>)>;
 #[derive(ComponentType, Lift)]
 #[component(record)]
 pub(super) struct Description {
+    #[expect(dead_code, reason = "a plugin is called what its file is called")]
     pub(super) name: String,
     pub(super) version: String,
     pub(super) counters: Vec<String>,

@@ -143,7 +143,7 @@ impl Guest {
     pub(super) fn step(&mut self, event: &Arc<Event>, facts: &Arc<Facts>, time: Deadlines) -> Result<Stepped, Failure> {
         let mut patched = None;
         if let Some(enrich) = &self.enrich {
-            let enrich = enrich.clone();
+            let enrich = *enrich;
             self.lend(event, facts, time);
             let called = enrich.call(&mut self.store, (Resource::new_borrow(0),));
             let answer = self.take_back(called)?;
@@ -156,7 +156,7 @@ impl Guest {
         let mapped = match &self.transform {
             None => Mapped::Pass,
             Some(transform) => {
-                let transform = transform.clone();
+                let transform = *transform;
                 let current = current.clone();
                 self.lend(&current, facts, time);
                 let called = transform.call(&mut self.store, (Resource::new_borrow(0),));
@@ -180,7 +180,7 @@ impl Guest {
         facts: &Arc<Facts>,
         time: Deadlines,
     ) -> Result<Resolution, Failure> {
-        let Some(resolve) = self.resolve.clone() else { return Ok(Resolution::Pass) };
+        let Some(resolve) = self.resolve else { return Ok(Resolution::Pass) };
         self.lend(event, facts, time);
         let called = resolve.call(&mut self.store, (Resource::new_borrow(0),));
         outcome::resolution(self.take_back(called)?).map_err(|text| (FaultKind::Output, text))
@@ -192,7 +192,7 @@ impl Guest {
         facts: &Arc<Facts>,
         time: Deadlines,
     ) -> Result<Decision, Failure> {
-        let Some(connect) = self.connect.clone() else { return Ok(Decision::Pass) };
+        let Some(connect) = self.connect else { return Ok(Decision::Pass) };
         self.lend(event, facts, time);
         let called = connect.call(&mut self.store, (Resource::new_borrow(0),));
         self.take_back(called).map(outcome::decision)
@@ -204,7 +204,7 @@ impl Guest {
         facts: &Arc<Facts>,
         time: Deadlines,
     ) -> Result<SessionEnriched, Failure> {
-        let Some(enrich) = self.enrich_session.clone() else { return Ok(SessionEnriched::Pass) };
+        let Some(enrich) = self.enrich_session else { return Ok(SessionEnriched::Pass) };
         self.lend(event, facts, time);
         let called = enrich.call(&mut self.store, (Resource::new_borrow(0),));
         self.take_back(called).map(outcome::session)

@@ -48,6 +48,7 @@ enum Direction {
 #[derive(Clone, Copy, ComponentType, Lift)]
 #[component(enum)]
 #[repr(u8)]
+#[expect(dead_code, reason = "made by lifting only")]
 enum Level {
     #[component(name = "trace")]
     Trace,

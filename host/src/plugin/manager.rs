@@ -145,6 +145,7 @@ impl Manager {
         let now = Instant::now();
         match command {
             Command::Look => self.scan_at = self.scan_at.min(now + QUIET),
+            // `run` tells who builds chains after each command, and stops.
             Command::Changed | Command::Stop => {}
             Command::Configure(settings) => {
                 self.settings = settings;
@@ -160,8 +161,6 @@ impl Manager {
                 answer.send(result).ok();
             }
             Command::Loaded(name, ticket, result) => self.loaded(&name, ticket, result),
-            #[expect(unreachable_patterns, reason = "kept exhaustive")]
-            _ => {}
         }
     }
 
