@@ -38,7 +38,7 @@ pub(super) enum Command {
     /// A plugin serves by another generation.
     Changed,
     /// New settings from the configuration.
-    Configure(Vec<config::Plugin>),
+    Configure(Vec<config::Plugin>, SyncSender<()>),
     /// A new generation of it, whatever has changed.
     Reload(String, Answer),
     /// The generation before serves again.
@@ -149,8 +149,12 @@ impl Manager {
             Command::Look => self.scan_at = self.scan_at.min(now + QUIET),
             // `run` tells who builds chains after each command, and stops.
             Command::Changed | Command::Stop => {}
-            Command::Configure(settings) => {
+            Command::Configure(settings, done) => {
                 self.settings.configure(settings);
+                // Told once all that the folder has is loaded, or late: who waited before waits no longer.
+                if let Some((earlier, _)) = self.ready.replace((done, now + START)) {
+                    earlier.send(()).ok();
+                }
                 self.scan(now);
             }
             Command::Reload(name, answer) => self.reload(&name, answer, now),

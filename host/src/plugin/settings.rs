@@ -2,11 +2,15 @@
 //! [`manager`](super::manager).
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::Read as _;
 use std::time::{Duration, Instant};
 
 use super::folder::{File, Folder, Stamp};
 use super::load;
 use crate::config::{self, OnError, Opaque};
+
+/// Bytes of a sidecar.
+const LARGEST: u64 = 1 << 20;
 
 /// See the module's documentation.
 pub(super) struct Settings {
@@ -72,7 +76,7 @@ impl Settings {
             }
             let path = folder.dir().join(&file);
             let shown = path.display().to_string();
-            let read = std::fs::read_to_string(&path).map_err(|error| format!("{shown}: {error}"));
+            let read = text_of(&path).map_err(|error| format!("{shown}: {error}"));
             let read = read.and_then(|text| config::sidecar(&text, &shown, stem).map_err(|errors| errors.to_string()));
             let before = self.sidecars.remove(stem).and_then(|before| before.says);
             let (says, broken) = match read {
@@ -132,4 +136,15 @@ fn defaults(name: &str) -> config::Plugin {
         canary: None,
         attach: Vec::new(),
     }
+}
+
+/// A sidecar's text.
+fn text_of(path: &std::path::Path) -> Result<String, String> {
+    let file = std::fs::File::open(path).map_err(|error| error.to_string())?;
+    let mut text = String::new();
+    file.take(LARGEST + 1).read_to_string(&mut text).map_err(|error| error.to_string())?;
+    if text.len() as u64 > LARGEST {
+        return Err(format!("larger than {LARGEST} bytes: that is no sidecar"));
+    }
+    Ok(text)
 }
