@@ -44,6 +44,12 @@ impl Chains {
             let entrypoint = config.entrypoints.iter().find(|one| one.name == *route.entrypoint);
             route.chain.store(Arc::new(chain(&self.plugins, entrypoint, settings)));
         }
+        let entrypoints = config.entrypoints.iter().map(|one| (&one.resolver, &one.plugins));
+        let routes = config.routes.iter().map(|one| (&one.resolver, &one.plugins));
+        let named = entrypoints.chain(routes).flat_map(|(resolver, uses)| {
+            resolver.as_deref().into_iter().chain(uses.iter().map(|one| one.name.as_str()))
+        });
+        self.plugins.keep_named(&named.collect());
     }
 }
 

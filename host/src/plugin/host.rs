@@ -1,5 +1,6 @@
 //! All plugins of the engine: what `engine` starts, asks and tells. The work is done by [`manager`](super::manager).
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::mpsc::{self, Sender};
 use std::sync::{Arc, Weak};
@@ -68,6 +69,11 @@ impl Plugins {
     #[must_use]
     pub fn plugin(&self, name: &str) -> Arc<Plugin> {
         self.registry.named(name)
+    }
+
+    /// What the chains of the configuration name by now: another that lost its file may go.
+    pub fn keep_named(&self, names: &BTreeSet<&str>) {
+        self.registry.keep_named(names);
     }
 
     /// Plugins that sidecars attach to a route, in order, with what sidecars say of failures; and resolvers so attached.

@@ -196,6 +196,10 @@ impl Manager {
             Err(why) => {
                 let plugin = self.registry.plugin(name);
                 plugin.status().broken = Some(why);
+                // Mended, it is loaded again, and that says that all is well.
+                if let Some(entry) = self.entries.get_mut(name) {
+                    entry.tried = None;
+                }
                 return false;
             }
         };

@@ -60,6 +60,16 @@ impl Registry {
         self.in_(&mut inner, name)
     }
 
+    /// Of those that were named, only these are from now on.
+    pub(super) fn keep_named(&self, names: &BTreeSet<&str>) {
+        let mut inner = self.inner();
+        let before = inner.named.len();
+        inner.named.retain(|name| names.contains(name.as_str()));
+        if inner.named.len() < before {
+            self.manager.send(Command::Look).ok();
+        }
+    }
+
     fn in_(&self, inner: &mut Inner, name: &str) -> Arc<Plugin> {
         if let Some(found) = inner.plugins.get(name) {
             return found.clone();

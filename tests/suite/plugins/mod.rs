@@ -4,6 +4,7 @@ mod broken;
 mod chain;
 mod failing;
 mod fan_out;
+mod reload;
 mod sidecars;
 mod swap;
 
