@@ -8,6 +8,7 @@ use crate::plugin::chain::{Failure, Why};
 /// The answer, from the one table of errors.
 pub(super) fn refused(refusal: Refusal) -> Error {
     match refusal {
+        Refusal::Plugin(failure) if failure.unasked() => Error::plugin_unavailable(failure.to_string()),
         Refusal::Plugin(Failure { why: Why::Fault(fault), .. }) => Error::plugin_failed(fault.to_string()),
         Refusal::Plugin(Failure { why: Why::Rejection(rejection), .. }) => rejected(&rejection),
         refusal @ Refusal::NoTarget { .. } => Error::target_not_found(refusal.to_string()),

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use smallvec::{SmallVec, smallvec};
 
-use super::{Called, Facts, Fault, Output, Pin, Plugin, Rejection, Resolution, Served, Stepped, Target};
+use super::{Called, Facts, Fault, FaultKind, Output, Pin, Plugin, Rejection, Resolution, Served, Stepped, Target};
 use crate::config::{Direction, OnError};
 use crate::event::{Event, EventId};
 
@@ -101,6 +101,12 @@ impl Failure {
             Why::Fault(fault) => format!("plugin_{}", fault.kind),
             Why::Rejection(rejection) => format!("rejected:{}", rejection.code),
         }
+    }
+
+    /// The plugin was not asked at all: it is not there, or left alone for a while. That says nothing of the event.
+    #[must_use]
+    pub fn unasked(&self) -> bool {
+        matches!(&self.why, Why::Fault(Fault { kind: FaultKind::Breaker | FaultKind::NotLoaded, .. }))
     }
 
     /// As a label with few values.
@@ -272,7 +278,7 @@ impl Run {
                 if self.next.len() + self.current.len() + outputs.len() > MAX_OUTPUTS {
                     let plugin = self.name();
                     let message = format!("its chain makes more than {MAX_OUTPUTS} events of one");
-                    let fault = Fault { plugin, kind: super::FaultKind::Output, message };
+                    let fault = Fault { plugin, kind: FaultKind::Output, message };
                     return Some(self.failed(Why::Fault(fault), Then::Refuse));
                 }
                 let routed = |Output { event, address }| Routed {

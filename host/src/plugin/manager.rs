@@ -25,6 +25,8 @@ const SCAN: Duration = Duration::from_secs(10);
 const TICK: Duration = Duration::from_secs(1);
 /// A component that compiles for longer is broken.
 const COMPILE: Duration = Duration::from_secs(60);
+/// Files that are compiled at once: who drops a hundred must not take the machine from its clients.
+const AT_ONCE: usize = 2;
 /// So long a start waits for what lies in the folder.
 pub(super) const START: Duration = Duration::from_secs(10);
 
@@ -226,6 +228,11 @@ impl Manager {
         if (!new && !force) || entry.loading.is_some() {
             return false;
         }
+        let loading = self.entries.values().filter(|one| one.loading.as_ref().is_some_and(|load| !load.given_up));
+        if loading.count() >= AT_ONCE && !force {
+            return true;
+        }
+        let entry = self.entries.entry(name.to_owned()).or_default();
         entry.tried = Some((stamp, settings.clone()));
         self.tickets += 1;
         let compiling = Arc::<AtomicBool>::default();
@@ -294,6 +301,8 @@ impl Manager {
     }
 
     fn loaded(&mut self, name: &str, ticket: u64, result: Loaded) {
+        // Others may have waited for their turn.
+        self.scan_at = Instant::now();
         let Some(entry) = self.entries.get_mut(name) else { return };
         let Some(loading) = entry.loading.take_if(|loading| loading.ticket == ticket) else { return };
         let Some(plugin) = self.registry.find(name) else { return };

@@ -91,6 +91,51 @@ fn on_error_decides_what_becomes_of_the_event() {
 }
 
 #[test]
+fn a_plugin_that_is_left_alone_for_a_while_costs_no_innocent_event() {
+    run(async {
+        let folder = Plugins::with(&["trap"]);
+        let uses = json!({ "plugins": [{ "name": "trap", "on_error": "dead_letter" }], "redelivery_backoff": "50ms" });
+        let world = world_with_dead(&folder, json!([]), with_dead(Spec::default(), &uses)).await;
+        world.engine.plugin_serves("trap").await;
+        let (mut ws, _) = Ws::open_v1(world.engine.addr("ws"), "c", "").await;
+        world.publish((0..5).map(|n| format!("TRAP {n}"))).await;
+        world.publish((0..20).map(|n| n.to_string())).await;
+        let mut seen = std::collections::BTreeSet::new();
+        while seen.len() < 20 {
+            let event = ws.json_of("event").await;
+            seen.insert(event["payload"].as_str().expect("text").to_owned());
+            ws.ack(&[&event["id"]]).await;
+        }
+        assert!(seen.iter().all(|payload| !payload.starts_with("TRAP")), "{seen:?}");
+        world.acknowledged_is("c", 25).await;
+        let letters = world.engine.metric("mediation_dead_lettered_total", &["broker->ws"]).await;
+        assert!((letters - 5.0).abs() < 0.1, "the guilty ones and no other: {letters}");
+    });
+}
+
+#[test]
+fn under_at_most_once_nothing_passes_an_event_that_did_not_pass_its_plugin() {
+    run(async {
+        let folder = Plugins::with(&["trap"]);
+        let down = json!({ "plugins": ["trap"], "redelivery_backoff": "300ms", "max_redeliveries": 2 });
+        let world = world_with_dead(&folder, json!([]), with_dead(Spec::with("at_most_once"), &down)).await;
+        world.engine.plugin_serves("trap").await;
+        let mut ws = Ws::open(world.engine.addr("ws"), "c").await;
+        world.publish(["a", "TRAP", "b"]).await;
+        assert_eq!(ws.events(1).await, ["a"]);
+        eventually("it was tried twice", async || {
+            let tried = world.engine.metric("mediation_plugin_failed_total", &["broker->ws"]).await;
+            if tried >= 2.0 { Ok(()) } else { Err(format!("{tried}")) }
+        })
+        .await;
+        let held = world.engine.session("c").await.expect("it lives");
+        assert_eq!(held["delivered"], 1, "{held}");
+        assert_eq!(ws.events(1).await, ["b"], "once the dead letters have it");
+        world.engine.session_when("c", "all is settled", |s| s["positions"][0]["settled"] == 3).await;
+    });
+}
+
+#[test]
 fn an_upstream_event_that_a_plugin_fails_on_is_its_clients_to_know() {
     run(async {
         let folder = Plugins::with(&["trap"]);

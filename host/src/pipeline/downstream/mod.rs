@@ -210,7 +210,7 @@ impl Downstream {
                 return self.give(cx, max, out);
             }
             let permits = self.window.permits().min(max).min(BATCH);
-            if permits == 0 || !free {
+            if permits == 0 || !free || self.is_blocked() {
                 return Poll::Pending;
             }
             match ready!(self.poll_pull(cx, permits, out))? {

@@ -73,7 +73,7 @@ impl Downstream {
             }
             match self.next() {
                 Some((subject, event)) => self.send(&chain, subject, &event, out),
-                None => break true,
+                None => break !self.is_blocked(),
             }
         };
         if !out.is_empty() {
@@ -83,6 +83,12 @@ impl Downstream {
         free
     }
 
+    /// `at_most_once`: what is given behind an event that did not pass could not be committed before it is.
+    pub(super) fn is_blocked(&self) -> bool {
+        let owes = || self.letters.is_some() || self.passage.as_ref().is_some_and(|passage| passage.owes());
+        self.guarantee() == Guarantee::AtMostOnce && (self.window.waiting() > 0 || owes())
+    }
+
     fn next(&mut self) -> Option<(Subject, Arc<Event>)> {
         let passage = self.passage.as_mut()?;
         while let Some(token) = passage.again.pop_front() {
@@ -90,7 +96,10 @@ impl Downstream {
                 return Some((Subject::Owed(token), kept.event.clone()));
             }
         }
-        let Delivery { event, lane, next } = passage.pulled.pop_front()?;
+        if self.is_blocked() {
+            return None;
+        }
+        let Delivery { event, lane, next } = self.passage.as_mut()?.pulled.pop_front()?;
         let event = Arc::new(event);
         Some((Subject::New(New { event: event.clone(), lane, next }), event))
     }
@@ -176,7 +185,8 @@ impl Downstream {
         let route = self.leg.route.clone();
         route.metrics.plugin_failed(failure.label()).inc();
         let Some(kept) = self.window.item_mut(&token) else { return };
-        kept.strikes = kept.strikes.saturating_add(1);
+        let unasked = failure.unasked();
+        kept.strikes = kept.strikes.saturating_add(u32::from(!unasked));
         let (strikes, id) = (kept.strikes, kept.event.id.clone());
         let letters = dead_letter::takes(&self.leg, &kept.event);
         tracing::debug!(event_id = %id, route = %route.name, %failure, strikes, "an event did not pass the plugins");
@@ -184,6 +194,8 @@ impl Downstream {
         let acked = self.guarantee() == Guarantee::None;
         let spent = route.config.max_redeliveries.is_some_and(|max| strikes > max);
         match failure.then {
+            // An innocent event waits for its plugin, whatever is to become of guilty ones.
+            _ if unasked && !acked => self.settle(token, Answer::Nack),
             Then::Again if letters && (spent || acked) => self.letter(token, failure.reason()),
             Then::DeadLetter | Then::Refuse if letters => self.letter(token, failure.reason()),
             Then::Again | Then::DeadLetter if !acked => self.settle(token, Answer::Nack),
