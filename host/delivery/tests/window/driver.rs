@@ -22,7 +22,9 @@ type Outcome = Result<(), TestCaseError>;
 pub(crate) struct Logged {
     pub(crate) position: i64,
     pub(crate) bytes: usize,
+    /// While it is owed one, for its answer.
     pub(crate) outputs: u16,
+    pub(crate) owed: bool,
     /// Some window settled it: where permits are held until written, by its entering.
     pub(crate) settled: bool,
 }
@@ -74,9 +76,10 @@ impl Driver {
         }
     }
 
-    pub(crate) fn publish(&mut self, Arrival { lane, gap, bytes, outputs }: Arrival) {
+    pub(crate) fn publish(&mut self, Arrival { lane, gap, bytes, outputs, owed }: Arrival) {
         let last = self.logs[lane].last().map_or(0, |logged| logged.position);
-        self.logs[lane].push(Logged { position: last + gap, bytes, outputs, settled: false });
+        let outputs = if owed { 1 } else { outputs };
+        self.logs[lane].push(Logged { position: last + gap, bytes, outputs, owed, settled: false });
     }
 
     /// As an endpoint does it: up to the permits, and no further once the bytes are passed. Lanes take turns.
@@ -103,12 +106,16 @@ impl Driver {
         if let Some(model) = &mut self.model {
             model.enter(lane, logged);
         }
-        if self.limits.hold == Hold::UntilWritten {
+        if self.limits.hold == Hold::UntilWritten && !logged.owed {
             self.logs[lane][self.cursors[lane]].settled = true;
         }
         self.cursors[lane] += 1;
-        let Logged { position, bytes, outputs, .. } = logged;
-        let token = self.window.enter(lane, position, bytes, outputs, Item(number));
+        let Logged { position, bytes, outputs, owed, .. } = logged;
+        let token = if owed {
+            self.window.enter_owed(lane, position, bytes, Item(number))
+        } else {
+            self.window.enter(lane, position, bytes, outputs, Item(number))
+        };
         prop_assert_eq!(token.redeliveries(), 0);
         self.ledger.check_order(number, token.sequence())?;
         self.take(token, number, 0, outputs)
@@ -179,6 +186,49 @@ impl Driver {
         Ok(())
     }
 
+    /// Of the owed events in hand one.
+    pub(crate) fn deliver(&mut self, at: Index, bytes: usize, outputs: u16) -> Outcome {
+        let owed: Vec<usize> = (0..self.hand.len()).filter(|at| self.ledger.is_owed(self.hand[*at].number)).collect();
+        if owed.is_empty() {
+            return Ok(());
+        }
+        let held = self.hand.swap_remove(owed[at.index(owed.len())]);
+        self.make_event(held, bytes, outputs)
+    }
+
+    /// With a token that is old: it may be stale, or name an event that is owed still.
+    pub(crate) fn deliver_spent(&mut self, at: Index, bytes: usize, outputs: u16) -> Outcome {
+        if self.spent.is_empty() {
+            return Ok(());
+        }
+        let held = self.spent.swap_remove(at.index(self.spent.len()));
+        // What is not owed is never delivered, unless it is gone.
+        if held.epoch == self.epoch && !self.ledger.is_owed(held.number) && !self.ledger.is_settled(held.number) {
+            return Ok(());
+        }
+        self.make_event(held, bytes, outputs)
+    }
+
+    fn make_event(&mut self, held: Held, bytes: usize, outputs: u16) -> Outcome {
+        let Held { number, attempt, epoch, .. } = held;
+        let given = self.window.deliver(&held.token, bytes, outputs);
+        let outputs = outputs.max(1);
+        let expected = epoch == self.epoch && self.ledger.may_deliver(number, attempt);
+        prop_assert_eq!(given.is_some(), expected, "event {} attempt {}", number, attempt);
+        let Some(token) = given else { return Ok(()) };
+        prop_assert_eq!((token.redeliveries(), token.part()), (attempt, 0));
+        let (lane, at) = self.ledger.delivered(number, token.sequence(), bytes, outputs)?;
+        if self.limits.hold == Hold::UntilWritten {
+            self.logs[lane][at].settled = true;
+        }
+        if let Some(model) = &mut self.model {
+            model.deliver(number, bytes, outputs);
+        }
+        // The token that it had names its first output now.
+        self.spent.push(held);
+        self.take(token, number, attempt, outputs)
+    }
+
     pub(crate) fn wait(&mut self, time: Duration) {
         self.now += time;
     }
@@ -196,7 +246,7 @@ impl Driver {
             let item = self.window.item(&token).copied();
             prop_assert!(item.is_some(), "given again without its event");
             let Item(number) = item.unwrap_or(Item(0));
-            self.ledger.given_again(number, token.sequence(), outputs)?;
+            self.ledger.given_again(number, &token, outputs)?;
             if let Some(model) = &mut self.model {
                 model.given_again(number, token.redeliveries(), self.now)?;
             }

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use mediation_delivery::{Answer, Answered, Hold, Limits, Window};
+use mediation_delivery::{Answer, Answered, Hold, Limits, Token, Window};
 use proptest::prelude::*;
 
 use crate::driver::{Item, LANES, Logged};
@@ -21,7 +21,11 @@ struct Entered {
     lane: usize,
     /// Its index in the lane's log.
     at: usize,
+    /// Bytes, outputs and whether it is owed: as of now.
     logged: Logged,
+    /// By how many bytes it grew when it was delivered.
+    grown: usize,
+    attempt: u16,
     /// A nack brought it back, and it has not been given again yet.
     nacked: bool,
     settled: bool,
@@ -29,6 +33,13 @@ struct Entered {
     answers: HashSet<(u16, u16)>,
     /// The answers of the current attempt.
     worst: Answer,
+}
+
+impl Entered {
+    /// Nobody may take it for done yet: the watermark is not to pass it, and a nack brings it again.
+    fn is_due_to_somebody(&self, hold: Hold) -> bool {
+        !self.settled && (hold == Hold::UntilAnswered || self.logged.owed)
+    }
 }
 
 impl Ledger {
@@ -39,13 +50,42 @@ impl Ledger {
     pub(crate) fn enter(&mut self, lane: usize, at: usize, logged: Logged) -> usize {
         self.largest = self.largest.max(logged.bytes);
         let answers = HashSet::new();
-        self.events.push(Entered { lane, at, logged, nacked: false, settled: false, answers, worst: Answer::Ack });
+        let (nacked, settled, worst) = (false, false, Answer::Ack);
+        self.events.push(Entered { lane, at, logged, grown: 0, attempt: 0, nacked, settled, answers, worst });
         self.events.len() - 1
     }
 
     /// The log index of the first event that a lane gave.
     pub(crate) fn begun(&self, lane: usize) -> Option<usize> {
         self.events.iter().find(|event| event.lane == lane).map(|event| event.at)
+    }
+
+    pub(crate) fn is_owed(&self, number: usize) -> bool {
+        self.events[number].logged.owed && !self.events[number].settled
+    }
+
+    pub(crate) fn is_settled(&self, number: usize) -> bool {
+        self.events[number].settled
+    }
+
+    pub(crate) fn may_deliver(&self, number: usize, attempt: u16) -> bool {
+        let event = &self.events[number];
+        self.is_owed(number) && !event.nacked && event.attempt == attempt
+    }
+
+    /// An owed event became one like others. Its place in the log.
+    pub(crate) fn delivered(
+        &mut self,
+        number: usize,
+        sequence: u64,
+        bytes: usize,
+        outputs: u16,
+    ) -> Result<(usize, usize), TestCaseError> {
+        prop_assert_eq!(self.sequences[number], sequence, "it was delivered as another");
+        let event = &mut self.events[number];
+        event.grown = bytes.saturating_sub(event.logged.bytes);
+        event.logged = Logged { bytes, outputs, owed: false, ..event.logged };
+        Ok((event.lane, event.at))
     }
 
     /// Sequences rise in the order of entering.
@@ -84,7 +124,7 @@ impl Ledger {
                 prop_assert_eq!(*item, Item(number), "another event was settled");
                 prop_assert!(all, "event {} was settled before all its outputs were answered", number);
                 prop_assert_eq!(*worst, event.worst);
-                let lost = *worst == Answer::Nack && self.limits.hold == Hold::UntilAnswered;
+                let lost = *worst == Answer::Nack && event.is_due_to_somebody(self.limits.hold);
                 prop_assert!(!lost, "event {} was nacked and is not given again", number);
                 event.settled = true;
                 return Ok(Some((event.lane, event.at)));
@@ -94,10 +134,12 @@ impl Ledger {
         Ok(None)
     }
 
-    pub(crate) fn given_again(&mut self, number: usize, sequence: u64, outputs: u16) -> Outcome {
+    pub(crate) fn given_again(&mut self, number: usize, token: &Token, outputs: u16) -> Outcome {
         let event = &mut self.events[number];
         prop_assert!(event.nacked, "event {} was given again without a nack", number);
-        prop_assert_eq!(self.sequences[number], sequence, "it came back as another");
+        prop_assert_eq!(self.sequences[number], token.sequence(), "it came back as another");
+        prop_assert_eq!(event.attempt + 1, token.redeliveries(), "the attempts of event {}", number);
+        event.attempt += 1;
         prop_assert_eq!(event.logged.outputs, outputs);
         event.nacked = false;
         event.worst = Answer::Ack;
@@ -111,20 +153,17 @@ impl Ledger {
         prop_assert_eq!(window.held(), open().count(), "permits in use");
         prop_assert_eq!(window.waiting(), open().filter(|event| event.nacked).count(), "nacked events that wait");
         let bytes: usize = open().map(|event| event.logged.bytes).sum();
-        prop_assert!(bytes <= self.limits.bytes + self.largest, "{} bytes are out", bytes);
+        let grown: usize = open().map(|event| event.grown).sum();
+        prop_assert!(bytes <= self.limits.bytes + self.largest + grown, "{} bytes are out", bytes);
         for lane in 0..LANES {
             let mine = || self.events.iter().filter(move |event| event.lane == lane);
             let watermark = window.watermark(lane);
-            if self.limits.hold == Hold::UntilAnswered {
-                let passed = mine().find(|event| !event.settled && watermark >= Some(event.logged.position));
-                prop_assert!(passed.is_none(), "the watermark {:?} of lane {} passed an open event", watermark, lane);
-                if mine().all(|event| event.settled) {
-                    let last = mine().next_back().map(|event| event.logged.position);
-                    prop_assert_eq!(watermark, last, "lane {}: all settled and the watermark is not at the end", lane);
-                }
-            } else {
+            let due = |event: &&Entered| event.is_due_to_somebody(self.limits.hold);
+            let passed = mine().filter(due).find(|event| watermark >= Some(event.logged.position));
+            prop_assert!(passed.is_none(), "the watermark {:?} of lane {} passed an open event", watermark, lane);
+            if mine().all(|event| !due(&event)) {
                 let last = mine().next_back().map(|event| event.logged.position);
-                prop_assert_eq!(watermark, last, "lane {}: entering settles", lane);
+                prop_assert_eq!(watermark, last, "lane {}: all settled and the watermark is not at the end", lane);
             }
         }
         let mut backwards = None;

@@ -35,6 +35,10 @@ enum Step {
     AnswerSpent(prop::sample::Index, Answer),
     /// A client answers by id.
     AnswerById { name: usize, part: u16, answer: Answer },
+    /// An owed event in hand can be given now, as so many bytes and outputs.
+    Deliver(prop::sample::Index, usize, u16),
+    /// The same, with a token that was used before.
+    DeliverSpent(prop::sample::Index, usize, u16),
     /// Time passes.
     Wait(u64),
     /// What is due is given again.
@@ -53,6 +57,8 @@ struct Arrival {
     gap: i64,
     bytes: usize,
     outputs: u16,
+    /// It cannot be given as it is: a plugin fails on it.
+    owed: bool,
 }
 
 fn answers() -> impl Strategy<Value = Answer> {
@@ -61,8 +67,8 @@ fn answers() -> impl Strategy<Value = Answer> {
 
 fn arrivals() -> impl Strategy<Value = Arrival> {
     let bytes = prop_oneof![4 => 0..20_usize, 1 => 0..300_usize];
-    (0..LANES, 1..4_i64, bytes, prop_oneof![4 => Just(1_u16), 1 => 2..4_u16])
-        .prop_map(|(lane, gap, bytes, outputs)| Arrival { lane, gap, bytes, outputs })
+    (0..LANES, 1..4_i64, bytes, prop_oneof![4 => Just(1_u16), 1 => 2..4_u16], prop::bool::weighted(0.15))
+        .prop_map(|(lane, gap, bytes, outputs, owed)| Arrival { lane, gap, bytes, outputs, owed })
 }
 
 fn steps() -> impl Strategy<Value = Step> {
@@ -74,6 +80,8 @@ fn steps() -> impl Strategy<Value = Step> {
         1 => (1..40_u8, arrivals()).prop_map(|(times, arrival)| Step::Churn(times, arrival)),
         2 => (any(), answers()).prop_map(|(at, answer)| Step::AnswerSpent(at, answer)),
         2 => (0..3_usize, 0..3_u16, answers()).prop_map(|(name, part, answer)| Step::AnswerById { name, part, answer }),
+        3 => (any(), 0..300_usize, 0..4_u16).prop_map(|(at, bytes, outputs)| Step::Deliver(at, bytes, outputs)),
+        1 => (any(), 0..300_usize, 0..4_u16).prop_map(|(at, bytes, outputs)| Step::DeliverSpent(at, bytes, outputs)),
         3 => (0..3000_u64).prop_map(Step::Wait),
         2 => Just(Step::Redeliver),
         1 => Just(Step::RedeliverOne),
@@ -115,6 +123,8 @@ fn play(mut driver: Driver, steps: Vec<Step>) -> Result<(), TestCaseError> {
             Step::AnswerNewest(answer) => driver.answer_newest(answer)?,
             Step::AnswerSpent(at, answer) => driver.answer_spent(at, answer)?,
             Step::AnswerById { name, part, answer } => driver.answer_by_id(name, part, answer)?,
+            Step::Deliver(at, bytes, outputs) => driver.deliver(at, bytes, outputs)?,
+            Step::DeliverSpent(at, bytes, outputs) => driver.deliver_spent(at, bytes, outputs)?,
             Step::Wait(ms) => driver.wait(Duration::from_millis(ms)),
             Step::Redeliver => driver.redeliver(usize::MAX)?,
             Step::RedeliverOne => driver.redeliver(1)?,

@@ -52,6 +52,13 @@ impl Model {
         self.events.push(Event { lane, logged, attempt: 0, answers, state: State::Out });
     }
 
+    /// An owed event is one like others from now on.
+    pub(crate) fn deliver(&mut self, number: usize, bytes: usize, outputs: u16) {
+        let event = &mut self.events[number];
+        event.logged = Logged { bytes, outputs, owed: false, ..event.logged };
+        event.answers = vec![None; usize::from(outputs)];
+    }
+
     pub(crate) fn answer(
         &mut self,
         number: usize,
@@ -61,16 +68,15 @@ impl Model {
         now: Instant,
     ) -> Answered<Item> {
         let event = &mut self.events[number];
-        let slot = &mut event.answers[usize::from(part)];
-        if event.state != State::Out || event.attempt != attempt || slot.is_some() {
+        if event.state != State::Out || event.attempt != attempt || event.answers[usize::from(part)].is_some() {
             return Answered::Stale;
         }
-        *slot = Some(answer);
+        event.answers[usize::from(part)] = Some(answer);
         if event.answers.contains(&None) {
             return Answered::Partly;
         }
         let has = |wanted| event.answers.contains(&Some(wanted));
-        if has(Answer::Nack) && self.limits.hold == Hold::UntilAnswered {
+        if has(Answer::Nack) && (self.limits.hold == Hold::UntilAnswered || event.logged.owed) {
             event.state = State::WaitingSince(now);
             return Answered::Again;
         }
@@ -127,7 +133,8 @@ impl Model {
 
     fn watermark(&self, lane: usize) -> Option<i64> {
         let mine = self.events.iter().filter(|event| event.lane == lane);
-        let settled = |event: &&Event| event.state == State::Done || self.limits.hold == Hold::UntilWritten;
+        let entering = self.limits.hold == Hold::UntilWritten;
+        let settled = |event: &&Event| event.state == State::Done || (entering && !event.logged.owed);
         mine.take_while(settled).last().map(|event| event.logged.position)
     }
 

@@ -1,7 +1,10 @@
 //! Plugins as they are used: built guests in a folder, events through them.
 
+mod chains;
+mod components;
 mod contained;
 mod folder;
+mod said;
 mod swap;
 
 use std::fs;
