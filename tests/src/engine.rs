@@ -105,8 +105,8 @@ impl Engine {
     /// When there was no reload.
     pub fn find_listeners(&mut self) {
         let lines = self.child.stderr.lines();
-        let reloaded = lines.iter().filter_map(|l| serde_json::from_str(l).ok());
-        let last = reloaded.filter(|v: &Value| text(v, "message") == "reloaded").last().expect("a reload");
+        let mut reloaded = lines.iter().filter_map(|l| serde_json::from_str(l).ok());
+        let last = reloaded.rfind(|v: &Value| text(v, "message") == "reloaded").expect("a reload");
         for (name, addr) in text(&last, "addresses").split(',').filter_map(|pair| pair.split_once('=')) {
             self.listeners.insert(name.to_owned(), addr.to_owned());
         }

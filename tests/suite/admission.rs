@@ -1,64 +1,26 @@
 //! What a resolver decides at connect: who may come in, as whom, where to and until when. The guest `resolver-demo` goes
 //! by rules of its configuration.
 
-use std::path::PathBuf;
-
 use mediation_tests::broker::Reachable;
-use mediation_tests::{Memory, Spec, Sse, World, Ws, eventually, http, run, unique};
+use mediation_tests::guests::Plugins;
+use mediation_tests::{Memory, Spec, Sse, World, Ws, eventually, http, run};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use crate::http_answers::{answer, ask, is, refused};
 
-/// A folder with the resolver in it; goes with the test.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new() -> Self {
-        let cache = || {
-            let home = std::env::var_os("HOME").expect("a home");
-            std::env::var_os("MEDIATION_CACHE")
-                .map_or_else(|| PathBuf::from(home).join(".cache/mediation-engine"), PathBuf::from)
-        };
-        let guests = std::env::var_os("MEDIATION_GUESTS").map_or_else(|| cache().join("guests/out"), PathBuf::from);
-        let dir = std::env::temp_dir().join(unique("mediation-plugins"));
-        std::fs::create_dir_all(&dir).expect("a folder");
-        let from = guests.join("resolver-demo.wasm");
-        std::fs::copy(&from, dir.join("resolver-demo.wasm"))
-            .unwrap_or_else(|error| panic!("{}: {error}: run scripts/guests.sh", from.display()));
-        Self(dir)
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        if let Err(error) = std::fs::remove_dir_all(&self.0) {
-            eprintln!("{}: {error}", self.0.display());
-        }
-    }
-}
-
 /// An engine whose clients pass the resolver; it is there when this returns.
-async fn world(rules: Value, spec: Spec) -> (World<Memory>, Folder) {
-    let folder = Folder::new();
-    let mut rules = rules;
-    rules.as_array_mut().expect("a list").push(json!({ "path": "/is-it-there", "reject": "not-found" }));
-    let mut spec = spec;
+async fn world(rules: Value, mut spec: Spec) -> (World<Memory>, Plugins) {
+    let folder = Plugins::with(&["resolver-demo"]);
     for routes in [&mut spec.down, &mut spec.up] {
         routes["resolver"] = "resolver-demo".into();
     }
     spec.top = json!({
-        "plugins_dir": folder.0.to_str().expect("a plain path"),
+        "plugins_dir": folder.path(),
         "plugins": [{ "name": "resolver-demo", "config": { "rules": rules } }],
     });
     let world = World::<Memory>::start(spec).await;
-    eventually("the resolver is there", async || {
-        match ask(&world.engine, "post", Method::POST, "/is-it-there", &[]).await {
-            answer if answer == is(404, "not-found") => Ok(()),
-            other => Err(format!("{other:?}")),
-        }
-    })
-    .await;
+    world.engine.plugin_serves("resolver-demo").await;
     (world, folder)
 }
 

@@ -226,7 +226,7 @@ fn options_of_a_listener_count_for_new_connections() {
         engine.config_is(1, "serving").await;
         let large = http().post(engine.url("post", "/")).body(vec![b'x'; 2048]).send().await.expect("an answer");
         assert_eq!(large.status(), 413);
-        let refused = Ws::try_open(engine.addr("ws"), "/", &[]).await.err().expect("one is enough");
+        let refused = Ws::try_open(engine.addr("ws"), "/", &[]).await.expect_err("one is enough");
         assert_eq!(refused.status, 503);
         world.publish(["untouched"]).await;
         assert_eq!(ws.event().await, b"untouched");

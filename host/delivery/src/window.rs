@@ -197,6 +197,16 @@ impl<T> Window<T> {
         Token { epoch: first.epoch, attempt: first.attempt, part, sequence: first.sequence }
     }
 
+    /// Outputs of the event that are not answered; 0 when the token is stale.
+    #[must_use]
+    pub fn left(&self, token: &Token) -> usize {
+        match self.index(token).and_then(|index| self.slots.get(index)).map(|slot| &slot.state) {
+            Some(SlotState::Out) => 1,
+            Some(SlotState::OutPartly(answered, _)) => answered.iter().filter(|done| !**done).count(),
+            _ => 0,
+        }
+    }
+
     /// The event that a token stands for; None when the token is stale.
     #[must_use]
     pub fn item(&self, token: &Token) -> Option<&T> {

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::Leg;
 use crate::endpoint::PublishError;
-use crate::event::{Event, Header};
+use crate::event::{Event, Header, Origin};
 
 /// What is said of a dead letter.
 #[derive(Debug, Clone)]
@@ -17,10 +17,16 @@ pub struct Why {
     pub attempts: u32,
 }
 
-/// Whether the route has a place for them.
+/// Whether the route has a place for this event. One that came from that very place does not go there again: it would be
+/// read, and fail, for ever.
 #[must_use]
-pub fn has(leg: &Leg) -> bool {
-    leg.route.config.dead_letter.is_some()
+pub fn takes(leg: &Leg, event: &Event) -> bool {
+    let Some(to) = &leg.route.config.dead_letter else { return false };
+    let from = match &event.origin {
+        Origin::Log { topic, .. } => Some(topic),
+        Origin::Client { .. } => None,
+    };
+    !(to.endpoint == *event.source && from.is_some_and(|topic| **topic == *to.address))
 }
 
 /// Publishes an event there and waits for the confirm.

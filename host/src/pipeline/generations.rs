@@ -18,8 +18,8 @@ impl Shown {
         if served.is_empty() {
             return None;
         }
-        let same = |((a, x), (b, y)): (&(Arc<str>, u32), &(Arc<str>, u32))| x == y && Arc::ptr_eq(a, b);
-        if self.last.len() != served.len() || !self.last.iter().zip(served).all(same) {
+        let mut pairs = self.last.iter().zip(served);
+        if self.last.len() != served.len() || !pairs.all(|((a, x), (b, y))| x == y && Arc::ptr_eq(a, b)) {
             self.last.clone_from(served);
             let mut text = String::from("{");
             for (at, (name, generation)) in served.iter().enumerate() {

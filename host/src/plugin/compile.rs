@@ -80,3 +80,35 @@ fn write(file: &Path, code: &[u8]) -> Result<(), String> {
     };
     all().map_err(|error| error.to_string())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+    use crate::plugin::sandbox::Sandbox;
+    use crate::plugin::tests::{folder, guest};
+
+    #[test]
+    fn native_code_is_kept_and_what_is_damaged_or_open_to_others_is_not_used() {
+        let (sandbox, dir) = (Sandbox::new().unwrap(), folder());
+        let bytes = fs::read(guest("mapper-pass")).unwrap();
+        let (engine, cache) = (sandbox.engine(), dir.join("cache"));
+        let compiled = || with_cache(engine, &bytes, "hash", Some(&cache)).is_ok();
+        assert!(compiled());
+        let files: Vec<PathBuf> = fs::read_dir(&cache).unwrap().map(|entry| entry.unwrap().path()).collect();
+        let [file] = &files[..] else { panic!("{files:?}") };
+        assert_eq!(fs::metadata(file).unwrap().permissions().mode() & 0o777, 0o600);
+        assert!(read(engine, file).is_some());
+        // What cannot be compiled shows where the code came from.
+        assert!(with_cache(engine, b"no component", "hash", Some(&cache)).is_ok());
+        let mut damaged = fs::read(file).unwrap();
+        *damaged.last_mut().unwrap() ^= 1;
+        fs::write(file, damaged).unwrap();
+        assert!(read(engine, file).is_none());
+        assert!(compiled() && read(engine, file).is_some(), "written anew");
+        fs::set_permissions(&cache, fs::Permissions::from_mode(0o755)).unwrap();
+        assert!(with_cache(engine, b"no component", "hash", Some(&cache)).is_err());
+        fs::remove_dir_all(dir).ok();
+    }
+}

@@ -1,6 +1,6 @@
 //! What lies in the plugins folder, and whether it has stood still long enough to be taken.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -27,7 +27,7 @@ pub(super) enum File {
     /// Not there, or not a file.
     Missing,
     /// Somebody may still be writing it.
-    Moving,
+    Moving(Stamp),
     /// Ready to be read.
     Steady(Stamp),
 }
@@ -79,7 +79,7 @@ impl Folder {
                 now
             }
         };
-        if old || now.duration_since(since) >= STEADY { File::Steady(stamp) } else { File::Moving }
+        if old || now.duration_since(since) >= STEADY { File::Steady(stamp) } else { File::Moving(stamp) }
     }
 
     /// Watches the folder, anew where another one has taken its place. Without this the looks every ten seconds remain.
@@ -137,9 +137,6 @@ pub(super) fn fits(pattern: &str, text: &str) -> bool {
     }
     rest.ends_with(last)
 }
-
-/// Sidecars as they were last read: by name, with what each said.
-pub(super) type Sidecars = BTreeMap<String, (Stamp, Result<crate::config::Plugin, String>)>;
 
 #[cfg(test)]
 mod tests {

@@ -43,6 +43,9 @@ pub(super) struct Guest {
 /// Why a call brought nothing, before it is known whose call it was.
 pub(super) type Failure = (FaultKind, String);
 
+/// Bytes that `describe` and `init` may say.
+const WORDS: usize = 4 << 20;
+
 /// How much time a call has.
 #[derive(Clone, Copy)]
 pub(super) struct Deadlines {
@@ -59,6 +62,7 @@ impl Guest {
         let mut store = Store::new(pre.engine(), state);
         store.limiter(|state| &mut state.memory);
         store.epoch_deadline_callback(|mut cx| cx.data_mut().clock.look());
+        store.set_hostcall_fuel(WORDS);
         arm(&mut store, INIT, INIT);
         let told = |store: &Store<State>, error: &wasmtime::Error, what| {
             let (_, why) = failure(store, error);
@@ -102,6 +106,7 @@ impl Guest {
         let mut store = Store::new(pre.engine(), state);
         store.limiter(|state| &mut state.memory);
         store.epoch_deadline_callback(|mut cx| cx.data_mut().clock.look());
+        store.set_hostcall_fuel(WORDS);
         arm(&mut store, INIT, INIT);
         let asked = pre.instantiate(&mut store).and_then(|instance| {
             let describe = exports.describe.as_ref().ok_or_else(|| wasmtime::Error::msg("it exports no `describe`"))?;

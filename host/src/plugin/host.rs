@@ -76,10 +76,14 @@ impl Plugins {
         self.registry.attached(route)
     }
 
-    /// New settings from a reloaded configuration: only plugins whose settings differ get a new generation.
+    /// New settings from a reloaded configuration: only plugins whose settings differ get a new generation. Waits until
+    /// these serve, ten seconds at most, so that no chain names what is not there yet; not for I/O threads.
     pub fn configure(&self, settings: Vec<config::Plugin>) {
+        let (done, serve) = mpsc::sync_channel(1);
         // A manager that is gone serves nobody.
-        self.manager.send(Command::Configure(settings)).ok();
+        if self.manager.send(Command::Configure(settings, done)).is_ok() {
+            serve.recv_timeout(START * 2).ok();
+        }
     }
 
     /// For the admin page: `{"plugins":[..]}`.

@@ -10,12 +10,13 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
-use super::folder::{File, Folder, STEADY, Sidecars, Stamp};
+use super::folder::{File, Folder, STEADY, Stamp};
 use super::load::{self, Loaded, Request};
 use super::named::Plugin;
 use super::registry::{Attachment, Registry};
 use super::sandbox::Sandbox;
-use crate::config::{self, OnError, Opaque};
+use super::settings::Settings;
+use crate::config;
 
 /// Changes are looked at when it has been quiet for so long,
 const QUIET: Duration = Duration::from_millis(200);
@@ -37,7 +38,7 @@ pub(super) enum Command {
     /// A plugin serves by another generation.
     Changed,
     /// New settings from the configuration.
-    Configure(Vec<config::Plugin>),
+    Configure(Vec<config::Plugin>, SyncSender<()>),
     /// A new generation of it, whatever has changed.
     Reload(String, Answer),
     /// The generation before serves again.
@@ -51,10 +52,9 @@ pub(super) enum Command {
 /// See the module's documentation.
 pub(super) struct Manager {
     folder: Folder,
-    settings: Vec<config::Plugin>,
+    settings: Settings,
     registry: Arc<Registry>,
     sandbox: Arc<Sandbox>,
-    sidecars: Sidecars,
     entries: BTreeMap<String, Entry>,
     commands: Receiver<Command>,
     myself: Sender<Command>,
@@ -64,6 +64,8 @@ pub(super) struct Manager {
     /// Told once, when what lay in the folder at the start is loaded.
     ready: Option<(SyncSender<()>, Instant)>,
     changed: Arc<dyn Fn() + Send + Sync>,
+    /// Retired when no chain has them any more.
+    leaving: Vec<Arc<Plugin>>,
     /// What chains depend on, as it was told last.
     told: Vec<Attachment>,
 }
@@ -106,10 +108,10 @@ impl Manager {
         let now = Instant::now();
         Self {
             folder,
-            settings,
+            settings: Settings::new(settings),
             registry,
             sandbox,
-            sidecars: Sidecars::new(),
+            leaving: Vec::new(),
             entries: BTreeMap::new(),
             commands,
             myself,
@@ -147,8 +149,12 @@ impl Manager {
             Command::Look => self.scan_at = self.scan_at.min(now + QUIET),
             // `run` tells who builds chains after each command, and stops.
             Command::Changed | Command::Stop => {}
-            Command::Configure(settings) => {
-                self.settings = settings;
+            Command::Configure(settings, done) => {
+                self.settings.configure(settings);
+                // Told once all that the folder has is loaded, or late: who waited before waits no longer.
+                if let Some((earlier, _)) = self.ready.replace((done, now + START)) {
+                    earlier.send(()).ok();
+                }
                 self.scan(now);
             }
             Command::Reload(name, answer) => self.reload(&name, answer, now),
@@ -171,10 +177,10 @@ impl Manager {
         // A manager that is gone needs no looks.
         self.folder.watch(move || drop(look.send(Command::Look)));
         let (components, sidecars) = self.folder.names();
-        let mut moving = self.read_sidecars(&sidecars, now);
+        let mut moving = self.settings.read(&mut self.folder, &sidecars, now);
         let mut names: BTreeSet<String> = self.registry.names();
-        names.extend(self.settings.iter().map(|one| one.name.clone()));
-        names.extend(components.into_iter().filter(|stem| !self.is_another_ones(stem)));
+        names.extend(self.settings.names());
+        names.extend(components.into_iter().filter(|stem| !self.settings.is_another_ones(stem)));
         for name in names {
             moving |= self.consider(&name, now, false);
         }
@@ -183,75 +189,9 @@ impl Manager {
         }
     }
 
-    /// A file that only an entry with another name uses is no plugin of its own.
-    fn is_another_ones(&self, stem: &str) -> bool {
-        let file = format!("{stem}.wasm");
-        self.settings.iter().any(|one| one.file.as_ref() == Some(&file) && one.name != stem)
-            && !self.sidecars.contains_key(stem)
-            && !self.settings.iter().any(|one| one.name == stem)
-            && !self.registry.is_named(stem)
-    }
-
-    /// True while one may still be written.
-    fn read_sidecars(&mut self, stems: &BTreeSet<String>, now: Instant) -> bool {
-        let mut moving = false;
-        self.sidecars.retain(|stem, _| stems.contains(stem));
-        for stem in stems {
-            let file = format!("{stem}.yaml");
-            let stamp = match self.folder.look(&file, now) {
-                File::Missing => continue,
-                File::Moving => {
-                    moving = true;
-                    continue;
-                }
-                File::Steady(stamp) => stamp,
-            };
-            if self.sidecars.get(stem).is_some_and(|(before, _)| *before == stamp) {
-                continue;
-            }
-            let path = self.folder.dir().join(&file);
-            let shown = path.display().to_string();
-            let read = std::fs::read_to_string(&path).map_err(|error| format!("{shown}: {error}"));
-            let read = read.and_then(|text| config::sidecar(&text, &shown, stem).map_err(|errors| errors.to_string()));
-            match &read {
-                Err(why) => tracing::error!(plugin = stem, why, "the sidecar is broken: what was before stays"),
-                Ok(of) => self.warn_of_conflict(stem, of, &shown),
-            }
-            let read = match (read, self.sidecars.remove(stem)) {
-                // What it said before stays in force.
-                (Err(_), Some((_, Ok(before)))) => Ok(before),
-                (read, _) => read,
-            };
-            self.sidecars.insert(stem.clone(), (stamp, read));
-        }
-        moving
-    }
-
-    fn warn_of_conflict(&self, stem: &str, sidecar: &config::Plugin, file: &str) {
-        let Some(entry) = self.settings.iter().find(|one| one.name == stem) else { return };
-        if !load::same(entry, sidecar) || entry.on_error != sidecar.on_error || entry.canary != sidecar.canary {
-            let configured = format!("plugins: {stem}");
-            tracing::warn!(plugin = stem, sidecar = file, configured, "both set the plugin: the configuration wins");
-        }
-    }
-
-    /// The settings of a plugin and where they come from.
-    fn wanted(&self, name: &str) -> Result<(config::Plugin, String), String> {
-        let sidecar = self.sidecars.get(name).map(|(_, read)| read);
-        let attach = sidecar.and_then(|read| read.as_ref().ok()).map(|one| one.attach.clone()).unwrap_or_default();
-        if let Some(one) = self.settings.iter().find(|one| one.name == name) {
-            return Ok((config::Plugin { attach, ..one.clone() }, "configuration".to_owned()));
-        }
-        match sidecar {
-            Some(Ok(one)) => Ok((config::Plugin { file: None, ..one.clone() }, format!("{name}.yaml"))),
-            Some(Err(why)) => Err(format!("its sidecar: {why}")),
-            None => Ok((defaults(name), "defaults".to_owned())),
-        }
-    }
-
     /// Whether a plugin's file or settings call for a generation. True while the file may still be written.
     fn consider(&mut self, name: &str, now: Instant, force: bool) -> bool {
-        let (settings, source) = match self.wanted(name) {
+        let (settings, source) = match self.settings.of(name) {
             Ok(wanted) => wanted,
             Err(why) => {
                 let plugin = self.registry.plugin(name);
@@ -261,7 +201,9 @@ impl Manager {
         };
         let file = settings.file.clone().unwrap_or_else(|| format!("{name}.wasm"));
         let stamp = match self.folder.look(&file, now) {
-            File::Moving => return true,
+            // Who asks for it by name has put it there whole.
+            File::Moving(stamp) if force => stamp,
+            File::Moving(_) => return true,
             File::Missing => {
                 self.missing(name, &file);
                 return false;
@@ -306,14 +248,16 @@ impl Manager {
     }
 
     fn missing(&mut self, name: &str, file: &str) {
-        let Some(plugin) = self.registry.find(name) else { return };
+        let configured = self.settings.has(name);
+        let known = self.registry.find(name).or_else(|| configured.then(|| self.registry.plugin(name)));
+        let Some(plugin) = known else { return };
         if self.entries.get(name).is_some_and(|entry| entry.loading.is_some()) {
             return;
         }
         if let Some(entry) = self.entries.remove(name) {
             entry.wishes.into_iter().for_each(|answer| drop(answer.send(Err((true, format!("there is no {file}"))))));
         }
-        if self.registry.is_named(name) || self.settings.iter().any(|one| one.name == name) {
+        if self.registry.is_named(name) || configured {
             let first = !std::mem::replace(&mut plugin.status().missing, true);
             plugin.status().broken = None;
             if first {
@@ -322,17 +266,17 @@ impl Manager {
             }
             return;
         }
-        plugin.retire();
         self.registry.remove(name);
+        self.leaving.push(plugin);
     }
 
     fn reload(&mut self, name: &str, answer: Answer, now: Instant) {
-        if self.registry.find(name).is_none() && !self.settings.iter().any(|one| one.name == name) {
+        if self.registry.find(name).is_none() && !self.settings.has(name) {
             // Who asked may be gone, here and below.
             answer.send(Err((false, unknown(name)))).ok();
             return;
         }
-        if let Err(why) = self.wanted(name) {
+        if let Err(why) = self.settings.of(name) {
             answer.send(Err((true, why))).ok();
             return;
         }
@@ -342,10 +286,7 @@ impl Manager {
             return;
         }
         entry.wishes.push(answer);
-        if self.consider(name, now, true) {
-            // Still being written: the wish is fulfilled when it stands.
-            self.scan_at = self.scan_at.min(now + STEADY / 2);
-        }
+        self.consider(name, now, true);
     }
 
     fn loaded(&mut self, name: &str, ticket: u64, result: Loaded) {
@@ -401,12 +342,6 @@ impl Manager {
                 }
             }
         }
-        // Wishes for files that were being written.
-        let wished: Vec<String> =
-            self.entries.iter().filter(|(_, e)| !e.wishes.is_empty()).map(|(n, _)| n.clone()).collect();
-        for name in wished {
-            self.consider(&name, now, true);
-        }
     }
 
     /// Says what changed to who builds chains, and that the start is over.
@@ -428,21 +363,7 @@ impl Manager {
             self.told = attached;
             (self.changed)();
         }
-    }
-}
-
-/// Settings where nobody says any.
-fn defaults(name: &str) -> config::Plugin {
-    config::Plugin {
-        name: name.to_owned(),
-        file: None,
-        config: Opaque(serde_json::Value::Null),
-        max_memory: 16 << 20,
-        deadline: Duration::from_millis(2),
-        on_error: OnError::Closed,
-        wasi_stub: false,
-        canary: None,
-        attach: Vec::new(),
+        self.leaving.drain(..).for_each(|plugin| plugin.retire());
     }
 }
 

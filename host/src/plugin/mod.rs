@@ -10,7 +10,7 @@
 //!
 //! Inside, from the file to the call:
 //! - [`manager`] the thread that looks at the [`folder`], has files loaded ([`load`], [`check`], [`compile`], [`stub`]) and
-//!   keeps the [`registry`]
+//!   keeps the [`registry`] and [`settings`]
 //! - [`named`] one plugin: swaps, youth, rollback, [`canary`]; [`generation`] its instances, [`pace`], [`breaker`],
 //!   [`latency`]; [`workers`] its own threads; [`pin`] one event's way through
 //! - [`guest`] one instance; [`lend`] what it may ask, [`answer`] and [`outcome`] what it says, [`clock`] how long it may
@@ -40,6 +40,7 @@ mod registry;
 #[cfg(test)]
 mod samples;
 mod sandbox;
+mod settings;
 mod stub;
 #[cfg(test)]
 mod tests;

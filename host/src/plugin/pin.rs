@@ -1,7 +1,7 @@
 //! Which generation of a plugin one event sees, and how it is asked: on the thread that asks where it is proven quick,
 //! else on the plugin's own.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -97,28 +97,30 @@ impl Pin {
                 None => {}
             }
         }
+        let asked = Asked(Arc::new(Mutex::new(Some((event.clone(), facts.clone())))));
         let job = Job {
             plugin: self.plugin.clone(),
             generation: generation.clone(),
             old: old.filter(|old| exports(old)).cloned(),
-            event: event.clone(),
-            facts: facts.clone(),
             ask,
             hard,
         };
         let (answer, result) = oneshot::channel();
+        let input = asked.0.clone();
         self.plugin.workers.submit(move || {
-            // Who asked may be gone: the call was made all the same.
-            answer.send(job.run(failed)).ok();
+            let Some((event, facts)) = input.lock().unwrap_or_else(PoisonError::into_inner).take() else { return };
+            // Who asked may be gone meanwhile: the call was made all the same.
+            answer.send(job.run(&event, &facts, failed)).ok();
         });
         let name = self.plugin.name().clone();
-        let later = result.map(move |result| match result {
-            Ok(result) => result,
-            Err(_) => {
+        let later = async move {
+            let result = result.await;
+            drop(asked);
+            result.unwrap_or_else(|_| {
                 let message = "no thread could be made for it".to_owned();
                 Err(Fault { plugin: name, kind: FaultKind::NotLoaded, message })
-            }
-        });
+            })
+        };
         Called::Later(later.boxed())
     }
 
@@ -136,31 +138,40 @@ impl Pin {
     }
 }
 
+/// What a waiting call is about, taken back when nobody waits any more: the queue holds nothing of clients that hung up.
+struct Asked(Arc<Mutex<Option<Input>>>);
+
+type Input = (Arc<Event>, Arc<Facts>);
+
+impl Drop for Asked {
+    fn drop(&mut self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+    }
+}
+
 /// One call on the plugin's own threads.
 struct Job<T> {
     plugin: Arc<Plugin>,
     generation: Arc<Generation>,
     old: Option<Arc<Generation>>,
-    event: Arc<Event>,
-    facts: Arc<Facts>,
     ask: Operation<T>,
     hard: Duration,
 }
 
 impl<T> Job<T> {
     /// `failed`: how it went on the thread that asked.
-    fn run(self, failed: Option<Failure>) -> Result<Served<T>, Fault> {
+    fn run(self, event: &Arc<Event>, facts: &Arc<Facts>, failed: Option<Failure>) -> Result<Served<T>, Fault> {
         let generation = &self.generation;
         let first = match failed {
             Some(failure) => Err(failure),
-            None => generation.own(&self.event, &self.facts, self.ask, self.hard),
+            None => generation.own(event, facts, self.ask, self.hard),
         };
         let (kind, message) = match first {
             Ok(value) => return Ok(Served { value, generation: generation.number }),
             Err(failure) => failure,
         };
         if let Some(old) = &self.old
-            && let Ok(value) = old.own(&self.event, &self.facts, self.ask, self.hard)
+            && let Ok(value) = old.own(event, facts, self.ask, self.hard)
         {
             if kind != FaultKind::Breaker {
                 self.plugin.rescued(generation);

@@ -1,6 +1,7 @@
 //! A plugin's own threads: two at most, made when there is work, gone after ten idle seconds.
 //!
-//! The queue needs no bound of its own: each session has one call out.
+//! The queue needs no bound of its own: each session and request that lives has one call out, and the job of one that does
+//! not is empty.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};

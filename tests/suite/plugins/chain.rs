@@ -84,6 +84,39 @@ fn a_nack_of_one_part_brings_all_parts_again() {
 }
 
 #[test]
+fn parts_that_are_rejected_are_one_dead_letter_and_nacked_parts_one_strike() {
+    run(async {
+        let folder = Plugins::with(&["split3"]);
+        let down = json!({
+            "plugins": ["split3"], "redelivery_backoff": "20ms", "max_redeliveries": 1,
+            "dead_letter": { "endpoint": "broker", "address": "dead" },
+        });
+        let world = world(&folder, json!([]), Spec { down, ..Spec::default() }).await;
+        world.engine.plugin_serves("split3").await;
+        let (mut ws, _) = Ws::open_v1(world.engine.addr("ws"), "c", "").await;
+        let parts =
+            async |ws: &mut Ws| [ws.json_of("event").await, ws.json_of("event").await, ws.json_of("event").await];
+        let nack = |frame: &Value, requeue: bool| json!({ "type": "nack", "ids": [frame["id"]], "requeue": requeue });
+        world.publish(["abcd"]).await;
+        let [first, second, third] = parts(&mut ws).await;
+        ws.send_json(nack(&first, false)).await;
+        ws.send_json(nack(&second, false)).await;
+        ws.ack(&[&third["id"]]).await;
+        world.acknowledged_is("c", 1).await;
+        let letters = async || world.engine.metric("mediation_dead_lettered_total", &["broker->ws"]).await;
+        assert!((letters().await - 1.0).abs() < 0.1, "{}", letters().await);
+        world.publish(["efgh"]).await;
+        for _ in 0..2 {
+            for frame in &parts(&mut ws).await {
+                ws.send_json(nack(frame, true)).await;
+            }
+        }
+        world.acknowledged_is("c", 2).await;
+        assert!((letters().await - 2.0).abs() < 0.1, "{}", letters().await);
+    });
+}
+
+#[test]
 fn a_long_poll_gets_the_parts_one_after_the_other() {
     run(async {
         let folder = Plugins::with(&["split3"]);

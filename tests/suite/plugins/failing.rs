@@ -143,13 +143,12 @@ fn a_client_that_nacks_too_often_sends_the_event_to_the_dead_letters() {
 fn a_failing_dead_letter_target_is_tried_again_until_it_is_there() {
     run(async {
         let folder = Plugins::with(&["trap"]);
-        let mut spec = Spec::default();
-        // An endpoint with room for one topic, which is taken.
-        spec.down = json!({
+        let down = json!({
             "plugins": [{ "name": "trap", "on_error": "dead_letter" }], "redelivery_backoff": "20ms",
             "dead_letter": { "endpoint": "broker", "address": "dead" },
         });
-        spec.endpoint = json!({ "topics": 1 });
+        // An endpoint with room for one topic, which is taken.
+        let spec = Spec { down, endpoint: json!({ "topics": 1 }), ..Spec::default() };
         let world = world(&folder, json!([]), spec).await;
         world.engine.plugin_serves("trap").await;
         let (mut ws, _) = Ws::open_v1(world.engine.addr("ws"), "c", "").await;

@@ -49,7 +49,7 @@ async fn under_load<B: Broker>(guarantee: &'static str, lasting: Duration) {
         let mut swaps = 0_u64;
         let begun = Instant::now();
         while begun.elapsed() < lasting {
-            let name = if swaps % 2 == 0 { "tag" } else { "mapper-pass" };
+            let name = if swaps.is_multiple_of(2) { "tag" } else { "mapper-pass" };
             let (status, answer) = world.engine.plugin_act(name, "reload").await;
             assert_eq!(status, 200, "{answer}");
             swaps += 1;

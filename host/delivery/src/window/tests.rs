@@ -39,8 +39,10 @@ fn the_worst_answer_of_several_outputs_counts_once_all_are_in() {
     let (mut w, now) = (window(1, Hold::UntilAnswered), Instant::now());
     let first = w.enter(0, 1, 1, 3, 'a');
     let (second, third, again) = (w.output(&first, 1), w.output(&first, 2), w.output(&first, 1));
+    assert_eq!(w.left(&first), 3);
     assert_eq!(w.answer(second, Answer::Reject, now), Answered::Partly);
     assert_eq!(w.answer(again, Answer::Ack, now), Answered::Stale);
+    assert_eq!(w.left(&first), 2);
     assert_eq!(w.answer(first, Answer::Ack, now), Answered::Partly);
     assert_eq!(w.answer(third, Answer::Ack, now), Answered::Settled('a', Answer::Reject));
 }

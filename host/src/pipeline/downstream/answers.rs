@@ -44,20 +44,26 @@ impl Downstream {
             u16::try_from(at).ok()
         });
         let Some(token) = named else { return false };
-        if answer == Answer::Ack || !self.at_least_once() {
+        if !self.at_least_once() {
             self.settle(token, answer);
             return true;
         }
-        let letters = dead_letter::has(&self.leg);
-        let max = self.leg.route.config.max_redeliveries;
-        let spent = self.window.item_mut(&token).is_some_and(|kept| {
-            kept.strikes = kept.strikes.saturating_add(1);
-            max.is_some_and(|max| kept.strikes > max)
-        });
-        match answer {
+        let more = self.window.left(&token) > 1;
+        let Some(kept) = self.window.item_mut(&token) else { return false };
+        kept.worst = kept.worst.max(answer);
+        if more {
+            // Once for the event, when the last of its outputs is answered: the worst counts.
+            self.settle(token, Answer::Ack);
+            return true;
+        }
+        let worst = kept.worst;
+        kept.strikes = kept.strikes.saturating_add(u32::from(worst == Answer::Nack));
+        let spent = self.leg.route.config.max_redeliveries.is_some_and(|max| kept.strikes > max);
+        let letters = dead_letter::takes(&self.leg, &kept.event);
+        match worst {
             Answer::Nack if letters && spent => self.letter(token, "max_redeliveries".to_owned()),
             Answer::Reject if letters => self.letter(token, "rejected".to_owned()),
-            _ => self.settle(token, answer),
+            _ => self.settle(token, worst),
         }
         true
     }

@@ -20,7 +20,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
-use mediation_delivery::{Backoff, Hold, Limits, Token, Window};
+use mediation_delivery::{Answer, Backoff, Hold, Limits, Token, Window};
 use tokio::time::Sleep;
 
 use super::Leg;
@@ -92,6 +92,8 @@ struct Kept {
     letter: bool,
     /// Explicit nacks, and times that it did not pass the plugins.
     strikes: u32,
+    /// Of those outputs that the client has answered, since it was given last.
+    worst: Answer,
 }
 
 /// What the client is given for an event.
@@ -326,6 +328,7 @@ impl Downstream {
     fn give_outputs(&mut self, first: Token, fresh: &Fresh, out: &mut Vec<Given>) {
         let Some(kept) = self.window.item_mut(&first) else { return };
         (kept.given, kept.given_ms, kept.batch) = (fresh.now, fresh.now_ms, fresh.batch);
+        kept.worst = Answer::Ack;
         let redelivered = std::mem::replace(&mut kept.was_given, true);
         let (lane, next) = (kept.lane, kept.next);
         let from = out.len();
@@ -382,6 +385,7 @@ impl Fresh {
             batch: self.batch,
             letter: false,
             strikes: 0,
+            worst: Answer::Ack,
         }
     }
 }

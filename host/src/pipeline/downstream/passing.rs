@@ -178,8 +178,8 @@ impl Downstream {
         let Some(kept) = self.window.item_mut(&token) else { return };
         kept.strikes = kept.strikes.saturating_add(1);
         let (strikes, id) = (kept.strikes, kept.event.id.clone());
+        let letters = dead_letter::takes(&self.leg, &kept.event);
         tracing::debug!(event_id = %id, route = %route.name, %failure, strikes, "an event did not pass the plugins");
-        let letters = dead_letter::has(&self.leg);
         // Under none the broker has had its answer on receiving: nobody gives the event again.
         let acked = self.guarantee() == Guarantee::None;
         let spent = route.config.max_redeliveries.is_some_and(|max| strikes > max);

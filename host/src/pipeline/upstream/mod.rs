@@ -257,7 +257,7 @@ impl Upstream {
     pub fn push(&mut self, reference: Option<String>, event: Event) {
         let (id, bytes) = (event.id.clone(), event.size());
         let event = Arc::new(event);
-        let kept = dead_letter::has(&self.leg).then(|| event.clone());
+        let kept = dead_letter::takes(&self.leg, &event).then(|| event.clone());
         let (confirmed, refused) = (Vec::new(), None);
         let out = Out { reference, id, event: kept, bytes, left: 0, confirmed, refused, entered: false, letter: false };
         self.parked = Some((out, event));

@@ -64,7 +64,7 @@ impl Entered {
 pub async fn failed_answered(leg: Leg, event: Arc<Event>, refusal: &Refusal) {
     let route = leg.route.clone();
     let id = event.id.clone();
-    let there = dead_letter::has(&leg) && dead_letter::publish(leg, event, letter_of(refusal)).await.is_ok();
+    let there = dead_letter::takes(&leg, &event) && dead_letter::publish(leg, event, letter_of(refusal)).await.is_ok();
     if !there {
         lost(&route, &id, refusal);
     }

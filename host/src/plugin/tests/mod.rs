@@ -17,7 +17,7 @@ use crate::config::{self, Opaque};
 use crate::observe::metrics::Metrics;
 
 /// Where scripts/guests.sh puts the tests' guests.
-fn guest(name: &str) -> PathBuf {
+pub(super) fn guest(name: &str) -> PathBuf {
     let cache = || {
         let home = || PathBuf::from(std::env::var_os("HOME").unwrap_or_default()).join(".cache/mediation-engine");
         std::env::var_os("MEDIATION_CACHE").map_or_else(home, PathBuf::from).join("guests/out")
@@ -42,7 +42,7 @@ impl Drop for Host {
     }
 }
 
-fn folder() -> PathBuf {
+pub(super) fn folder() -> PathBuf {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
     let next = NEXT.fetch_add(1, Ordering::Relaxed);
     let dir = std::env::temp_dir().join(format!("mediation-plugins-{}-{next}", std::process::id()));

@@ -128,3 +128,31 @@ fn a_canary_gets_its_share_of_the_sessions() {
     let share = numbers(&host);
     assert!((200..400).contains(&share), "{share}");
 }
+
+/// Nanoseconds of a call inline; needs an optimised build.
+#[test]
+#[ignore = "a measurement"]
+fn cost() {
+    let payload: &'static [u8] = Box::leak(vec![b'x'; 1024].into_boxed_slice());
+    let guests = [("map", "mapper-pass"), ("tag", "tag"), ("split", "split3"), ("full", "full")];
+    let host = host(&guests, vec![settings("tag", json!({ "tag": "a" }))]);
+    let (event, facts) = (Arc::new(samples::event(payload)), samples::facts());
+    for (name, _) in guests {
+        let plugin = host.plugins.plugin(name);
+        let step = || drop(wait(plugin.pin(1).step(&event, &facts)).unwrap());
+        eventually(|| (0..1_000).for_each(|_| step()), |()| host.row(name)["inline"] == json!(true));
+        for _ in 0..3 {
+            let begun = Instant::now();
+            (0..200_000).for_each(|_| step());
+            println!("{name}: step {} ns", begun.elapsed().as_nanos() / 200_000);
+        }
+        if name == "full" {
+            let begun = Instant::now();
+            for _ in 0..200_000 {
+                drop(wait(plugin.pin(1).resolve(&event, &facts)).unwrap());
+                step();
+            }
+            println!("resolve + enrich + transform: {} ns", begun.elapsed().as_nanos() / 200_000);
+        }
+    }
+}
