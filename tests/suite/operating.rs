@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use mediation_tests::{Engine, Memory, RawWs, Spec, Sse, World, Ws, engine, eventually, http, run};
+use mediation_tests::{Engine, Memory, Plugins, RawWs, Spec, Sse, World, Ws, engine, eventually, http, run};
 use serde_json::{Value, json};
 
 fn config_dir() -> PathBuf {
@@ -72,6 +72,53 @@ fn what_is_posted_to_the_demo_shows_up_everywhere() {
         assert_eq!(ws.event().await, b"hello");
         assert_eq!(sse.event().await.data, "hello");
         assert_eq!(curl(&["--header", "X-Client-ID: me", &url("http_get", "/poll")]), "hello");
+    });
+}
+
+/// A folder with bundled plugins, as `make plugins` built them.
+fn bundled(names: &[&str]) -> Plugins {
+    let built = Path::new(env!("CARGO_MANIFEST_DIR")).join("../plugins");
+    let folder = Plugins::new();
+    for name in names {
+        let path = built.join(format!("{name}.wasm"));
+        let bytes = std::fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}: run `make plugins`", path.display()));
+        folder.put(&format!("{name}.wasm"), &bytes);
+    }
+    folder
+}
+
+#[test]
+fn the_demo_shows_what_bundled_plugins_do() {
+    run(async {
+        let names = ["set-metadata", "split-lines", "cloudevents"];
+        let folder = bundled(&names);
+        let mut config = shipped("default.yaml");
+        config["plugins_dir"] = json!(folder.path());
+        let engine = Engine::start(&config).await;
+        for name in names {
+            engine.plugin_serves(name).await;
+        }
+        let url = |kind: &str, path: &str| engine.url(&named(&config, kind), path);
+        let open = async |path: &str| {
+            let mut sse = Sse::of(http().get(url("sse", path)).send().await.expect("an answer"));
+            assert_eq!(sse.next().await.expect("an event").event, "mediation.session");
+            sse
+        };
+        let (mut frames, mut envelopes) = (open("/?format=json").await, open("/cloudevents").await);
+        let json = "content-type: application/json";
+        let post = ["--header", json, "--header", "X-Client-ID: me", "--data", "{\"n\":1}\n{\"n\":2}"];
+        let posted = curl(&[&post[..], &[&url("http_post", "/lines")]].concat());
+        assert!(posted.contains("published"), "{posted}");
+        for n in 1..=2 {
+            let frame: Value = serde_json::from_str(&frames.event().await.data).expect("JSON");
+            assert_eq!(frame["payload"], format!("{{\"n\":{n}}}"), "split-lines: {frame}");
+            let of = &frame["metadata"];
+            assert_eq!(of["header.x-line"], n.to_string(), "split-lines: {frame}");
+            assert_eq!((&of["header.x-client"], &of["header.x-path"]), (&json!("me"), &json!("/lines")), "{frame}");
+            let envelope: Value = serde_json::from_str(&envelopes.event().await.data).expect("JSON");
+            let is = (&envelope["specversion"], &envelope["source"], &envelope["data"]["n"]);
+            assert_eq!(is, (&json!("1.0"), &json!("/demo"), &json!(n)), "cloudevents: {envelope}");
+        }
     });
 }
 
