@@ -13,7 +13,7 @@ help: ## this list
 run: ## install what the build needs, build, start the engine on the embedded broker
 	@scripts/setup.sh build
 	@scripts/guests.sh plugins
-	@cargo run -p mediation-engine
+	@cargo run --bin mediation-engine
 
 plugins: ## build the bundled plugins: plugins/NAME.wasm
 	@scripts/setup.sh build

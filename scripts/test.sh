@@ -48,7 +48,7 @@ while True:
   broker=$!
   tests/brokers/ready.sh "$port" 60 "$broker" || { cat "$data.log"; return 1; }
   MEDIATION_TEST_KAFKA=127.0.0.1:$port MEDIATION_TEST_KAFKA_PID=$broker \
-    cargo test -q -p mediation-engine --lib -- kafka::live_tests --test-threads 2
+    cargo test -q --workspace --exclude mediation-tests --lib -- kafka::live_tests --test-threads 2
   local rc=$?
   kill -9 "$broker" 2>/dev/null
   wait "$broker" 2>/dev/null || true
@@ -91,7 +91,7 @@ all | soak)
   [ "$mode" = all ] || export PROPTEST_CASES=${PROPTEST_CASES:-100000}
   step "unit and property tests" cargo test -q --workspace --exclude mediation-tests
   [ -n "$filter" ] || step "the Kafka endpoint on a real Kafka" live
-  step "build the engine" cargo build -q -p mediation-engine
+  step "build the engine" cargo build -q --bin mediation-engine
   step "conformance and end-to-end tests" suite
   [ -n "$filter" ] || step "the benchmark works" bench
   ;;

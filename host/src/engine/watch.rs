@@ -17,6 +17,8 @@ use crate::config::{self, Config, Loaded};
 
 /// How long it has to be quiet.
 const QUIET: Duration = Duration::from_millis(200);
+/// How long it may take to be quiet.
+const AT_LAST: Duration = Duration::from_secs(2);
 /// Without an event.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
 
@@ -61,7 +63,12 @@ async fn follow(inner: &Arc<Inner>, file: Watched) {
     loop {
         tokio::select! {
             () = moved.notified() => {
-                while tokio::time::timeout(QUIET, moved.notified()).await.is_ok() {}
+                let busy = async { while tokio::time::timeout(QUIET, moved.notified()).await.is_ok() {} };
+                // Somebody who writes beside it for ever must not keep it from being looked at: what is half written
+                // is refused, and looked at again.
+                if tokio::time::timeout(AT_LAST, busy).await.is_err() {
+                    tracing::debug!("the folder of the configuration file is never quiet");
+                }
             }
             () = tokio::time::sleep(LOOK_EVERY) => {}
         }

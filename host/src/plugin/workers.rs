@@ -4,6 +4,7 @@
 //! not is empty.
 
 use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
@@ -95,7 +96,10 @@ impl Inner {
                 return;
             };
             drop(queue);
-            job();
+            // A bug costs its own call: the thread goes on for those that wait. Who asked sees that no answer came.
+            if catch_unwind(AssertUnwindSafe(job)).is_err() {
+                tracing::error!(plugin = self.name, "a call of a plugin panicked in the engine: please report it");
+            }
         }
     }
 }
