@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 
-use crate::config::{Config, Entrypoint, Route, Use};
+use crate::config::{Config, Entrypoint, Plugin, Route, Use};
 use crate::plugin::Plugins;
 use crate::plugin::chain::{Chain, Step};
 use crate::routing::Table;
@@ -42,7 +42,7 @@ impl Chains {
         for route in table.all() {
             let Some(settings) = config.routes.iter().find(|one| one.name == *route.name) else { continue };
             let entrypoint = config.entrypoints.iter().find(|one| one.name == *route.entrypoint);
-            route.chain.store(Arc::new(chain(&self.plugins, entrypoint, settings)));
+            route.chain.store(Arc::new(chain(&self.plugins, &config.plugins, entrypoint, settings)));
         }
         let entrypoints = config.entrypoints.iter().map(|one| (&one.resolver, &one.plugins));
         let routes = config.routes.iter().map(|one| (&one.resolver, &one.plugins));
@@ -53,7 +53,7 @@ impl Chains {
     }
 }
 
-fn chain(plugins: &Plugins, entrypoint: Option<&Entrypoint>, route: &Route) -> Chain {
+fn chain(plugins: &Plugins, settings: &[Plugin], entrypoint: Option<&Entrypoint>, route: &Route) -> Chain {
     let resolvers = entrypoint.and_then(|one| one.resolver.as_deref()).into_iter().chain(route.resolver.as_deref());
     let uses: Vec<&Use> = entrypoint.into_iter().flat_map(|one| &one.plugins).chain(&route.plugins).collect();
     let mut chain = Chain {
@@ -62,7 +62,9 @@ fn chain(plugins: &Plugins, entrypoint: Option<&Entrypoint>, route: &Route) -> C
             .iter()
             .map(|one| {
                 let plugin = plugins.plugin(&one.name);
-                let on_error = one.on_error.unwrap_or_else(|| plugin.on_error());
+                // Also of one whose component is not there.
+                let set = settings.iter().find(|set| set.name == one.name).map(|set| set.on_error);
+                let on_error = one.on_error.or(set).unwrap_or_else(|| plugin.on_error());
                 Step { plugin, on_error }
             })
             .collect(),

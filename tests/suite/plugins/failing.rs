@@ -136,6 +136,18 @@ fn under_at_most_once_nothing_passes_an_event_that_did_not_pass_its_plugin() {
 }
 
 #[test]
+fn what_the_settings_say_of_failures_holds_while_the_component_is_missing() {
+    run(async {
+        let folder = Plugins::new();
+        let spec = Spec { down: json!({ "plugins": ["absent"] }), ..Spec::default() };
+        let world = world(&folder, json!([{ "name": "absent", "on_error": "open" }]), spec).await;
+        let mut ws = Ws::open(world.engine.addr("ws"), "c").await;
+        world.publish(["a"]).await;
+        assert_eq!(ws.events(1).await, ["a"]);
+    });
+}
+
+#[test]
 fn an_upstream_event_that_a_plugin_fails_on_is_its_clients_to_know() {
     run(async {
         let folder = Plugins::with(&["trap"]);
