@@ -51,8 +51,11 @@ impl Breaker {
     pub(super) fn passed(&self) {
         if self.is_open() {
             let mut inner = self.inner();
-            *inner = Inner::default();
-            self.open.store(false, Ordering::Release);
+            // Calls that began before it opened say nothing new.
+            if inner.trial {
+                *inner = Inner::default();
+                self.open.store(false, Ordering::Release);
+            }
         }
     }
 

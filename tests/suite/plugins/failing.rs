@@ -223,6 +223,25 @@ fn a_failing_dead_letter_target_is_tried_again_until_it_is_there() {
 }
 
 #[test]
+fn an_event_that_is_rejected_twice_is_not_acknowledged_before_the_dead_letters_have_it() {
+    run(async {
+        let folder = Plugins::new();
+        let dead = json!({ "endpoint": "broker", "address": "dead" });
+        let down = json!({ "redelivery_backoff": "20ms", "dead_letter": dead });
+        // An endpoint with room for one topic, which is taken.
+        let spec = Spec { down, endpoint: json!({ "topics": 1 }), ..Spec::default() };
+        let world = world(&folder, json!([]), spec).await;
+        let (mut ws, _) = Ws::open_v1(world.engine.addr("ws"), "c", "").await;
+        world.publish(["a"]).await;
+        for _ in 0..3 {
+            let event = ws.json_of("event").await;
+            ws.send_json(json!({ "type": "nack", "ids": [event["id"], event["id"]], "requeue": false })).await;
+        }
+        assert_eq!(world.acknowledged("c").await, Some(0), "it is still owed");
+    });
+}
+
+#[test]
 fn nothing_of_a_spinning_plugin_reaches_another_session() {
     run(async {
         let folder = Plugins::with(&["spin"]);

@@ -39,8 +39,9 @@ impl Downstream {
 
     /// A client's answer by event id. False: no such event is out.
     pub fn answer_id(&mut self, id: &str, answer: Answer) -> bool {
+        // What is on its way to the dead letters is theirs to settle, whatever else its client says.
         let named = self.window.claim(|kept, _| {
-            let at = kept.outputs().iter().position(|event| event.id.matches(id))?;
+            let at = kept.outputs().iter().position(|event| event.id.matches(id)).filter(|_| !kept.letter)?;
             u16::try_from(at).ok()
         });
         let Some(token) = named else { return false };
@@ -112,11 +113,7 @@ impl Downstream {
     /// Puts the event to the dead letters; it is answered for when it is there.
     pub(super) fn letter(&mut self, token: Token, reason: String) {
         let Some(kept) = self.window.item_mut(&token) else { return };
-        if std::mem::replace(&mut kept.letter, true) {
-            // Another of its outputs has sent it there.
-            self.settle(token, Answer::Ack);
-            return;
-        }
+        kept.letter = true;
         let why = dead_letter::Why { reason, attempts: kept.strikes.max(1) };
         // A task of its own: nobody polls an http_get session between its polls.
         let publishing = tokio::spawn(dead_letter::publish(self.leg.clone(), kept.event.clone(), why));
